@@ -1,0 +1,1 @@
+// The engine without the server: `import { Engine } from 'quire'`.

@@ -1,0 +1,144 @@
+// What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are transferred.
+
+import type { ModelConfig, ModelFiles } from './model-config.ts';
+import type { NativeModelOptions } from './native.ts';
+
+/** Why a request ended. `error` is ours; everything else is normal operation. */
+export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
+
+/** One sequence to generate: SamplingParams after defaults, with everything textual (stop strings) left to the detokenizer. */
+export interface EngineRequest {
+  /** Unique among live requests; the engine's own counter, never the client's id. */
+  handle: number;
+  promptTokenIds: Int32Array;
+  /** Monotonic milliseconds (engine/clock.ts) at which the request reached the engine; orders equal priorities. */
+  arrivalMs: number;
+  /** Lower is served earlier, int32; 0 by default. */
+  priority: number;
+  /** Separates prefix-cache entries; requests share blocks only under equal salts. */
+  cacheSalt: string;
+  temperature: number;
+  topP: number;
+  topK: number;
+  minP: number;
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  logitBias: ReadonlyArray<readonly [number, number]>;
+  /** Low and high word. */
+  seed: readonly [number, number];
+  maxTokens: number;
+  minTokens: number;
+  /** Tokens that end the output: the model's EOS list (unless ignoreEos). They finish with stopReason null. */
+  eosTokenIds: readonly number[];
+  /** The request's own stop tokens; they finish with stopReason = the id. */
+  stopTokenIds: readonly number[];
+  /** -1 none, 0 sampled only, k alternatives. */
+  numLogprobs: number;
+  numPromptLogprobs: number;
+}
+
+export type ToEngine =
+  | { type: 'add'; request: EngineRequest }
+  | { type: 'abort'; handles: number[] }
+  | { type: 'resetPrefixCache' }
+  | { type: 'stop' };
+
+/** Logprobs of one token position. */
+export interface TokenLogprobs {
+  tokenId: number;
+  logprob: number;
+  /** 1 is the likeliest token of the vocabulary. */
+  rank: number;
+  /** Best first. */
+  topTokenIds: number[];
+  topLogprobs: number[];
+}
+
+/** A finished request's own clock, in monotonic milliseconds. */
+export interface RequestTimes {
+  scheduledMs: number;
+  firstTokenMs: number;
+  lastTokenMs: number;
+}
+
+export interface FinishedRequest {
+  handle: number;
+  reason: FinishReason;
+  /** The stop token id when a request's own stop token ended it. */
+  stopReason: number | null;
+  numOutputTokens: number;
+  /** null when it never ran. */
+  times: RequestTimes | null;
+  numPreemptions: number;
+}
+
+/** Gauges after a step and counts of what it did; the arithmetic of FIELD's vLLM metrics is built on these. */
+export interface StepStats {
+  numRunning: number;
+  numWaiting: number;
+  /** 0..1, of usable blocks. */
+  kvCacheUsage: number;
+  /** Prompt tokens of requests whose prefill completed in this step (cached ones included). */
+  numPromptTokens: number;
+  /** Of those, tokens taken from the prefix cache. */
+  numCachedPromptTokens: number;
+  numGenerationTokens: number;
+  /** Tokens looked up and found at admission (vllm:prefix_cache_queries / _hits). */
+  prefixCacheQueries: number;
+  prefixCacheHits: number;
+  numPreemptions: number;
+  stepMs: number;
+}
+
+/** One message per step. handles[i] got tokenIds[i]; a handle may occur once per step. */
+export interface StepOutput {
+  type: 'step';
+  /** Monotonic ms at which the step's tokens were known. */
+  timeMs: number;
+  handles: Int32Array;
+  tokenIds: Int32Array;
+  /** Requests whose prefill completed in this step: first-token bookkeeping. */
+  prefilled: Array<{ handle: number; numCachedTokens: number; scheduledMs: number }>;
+  /** Sparse; only requests that asked. Index into handles. */
+  logprobs: Array<{ index: number; token: TokenLogprobs }>;
+  /** Prompt logprobs of positions 1..; delivered in order, possibly over several steps. */
+  promptLogprobs: Array<{ handle: number; tokens: TokenLogprobs[] }>;
+  finished: FinishedRequest[];
+  stats: StepStats;
+}
+
+export type FromEngine =
+  | {
+      type: 'ready';
+      description: string;
+      weightBytes: number;
+      kvCacheBytes: number;
+      numBlocks: number;
+      blockSize: number;
+      maxModelLen: number;
+    }
+  | StepOutput
+  /** The thread is about to exit. `fatal` before ready is a start error, after it a broken invariant. */
+  | { type: 'fatal'; message: string };
+
+/** What the engine thread is started with (workerData). */
+export interface EngineThreadOptions {
+  /** null runs the null model: tokens without arithmetic, for measuring everything else. */
+  model: { config: ModelConfig; files: ModelFiles; options: NativeModelOptions } | null;
+  vocabSize: number;
+  blockSize: number;
+  maxModelLen: number;
+  maxNumSeqs: number;
+  maxNumBatchedTokens: number;
+  /** Prefill tokens one request may take per step; 0 is no limit but the budget. */
+  longPrefillTokenThreshold: number;
+  /** Bytes for KV blocks; null takes a share of free memory. Ignored when numBlocks is given. */
+  kvCacheBytes: number | null;
+  /** Exact number of usable KV blocks (tests, --num-gpu-blocks-override); null derives it. */
+  numBlocksOverride: number | null;
+  enablePrefixCaching: boolean;
+  maxLogprobs: number;
+  /** [0] inbox counter for Atomics.wait/notify, [1] heartbeat: loop iterations, [2] 1 while a step runs. */
+  signals: SharedArrayBuffer;
+}

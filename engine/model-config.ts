@@ -1,0 +1,77 @@
+// One normalised description of a decoder, whatever file it came from. native/model.cc reads nothing else.
+
+/** Bytes are little-endian; these are the forms in which a weight may lie in a file or in memory. */
+export type WeightDtype = 'f32' | 'f16' | 'bf16';
+
+export interface ModelConfig {
+  /** As in config.json's `architectures`, e.g. LlamaForCausalLM. */
+  architecture: string;
+  vocabSize: number;
+  hiddenSize: number;
+  intermediateSize: number;
+  numLayers: number;
+  numHeads: number;
+  /** Divides numHeads. */
+  numKvHeads: number;
+  headSize: number;
+  normEps: number;
+  activation: 'silu' | 'gelu_tanh';
+  /** q and k are RMS-normalised per head before the rotation (Qwen3). */
+  qkNorm: boolean;
+  tieWordEmbeddings: boolean;
+  /** Context the model was made for, in tokens. */
+  maxPositionEmbeddings: number;
+  /** Inverse RoPE frequencies after scaling, [rotaryDim / 2]. Rotation is rotate-half over the first rotaryDim entries. */
+  ropeInvFreq: Float32Array;
+  /** Per layer: keys a query may see including itself; 0 is all. [numLayers] */
+  slidingWindows: Int32Array;
+  /** Form of most of the checkpoint's weights; what `--dtype auto` keeps. */
+  weightDtype: WeightDtype;
+}
+
+/** Canonical weight slots. Per-layer slots repeat numLayers times. Matrices are [out, in], row-major. */
+export const globalSlots = ['embed_tokens', 'final_norm', 'lm_head'] as const;
+export const layerSlots = [
+  'input_norm',
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'q_bias',
+  'k_bias',
+  'v_bias',
+  'o_bias',
+  'q_norm',
+  'k_norm',
+  'post_attention_norm',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+  'gate_bias',
+  'up_bias',
+  'down_bias',
+] as const;
+export type GlobalSlot = (typeof globalSlots)[number];
+export type LayerSlot = (typeof layerSlots)[number];
+
+/** Where one weight lies. Offsets are checked against the file's size before this is made. */
+export interface TensorSource {
+  slot: GlobalSlot | LayerSlot;
+  /** 0..numLayers-1 for a layer slot, -1 for a global one. */
+  layer: number;
+  dtype: WeightDtype;
+  /** [out, in] or [size]. */
+  shape: number[];
+  /** Index into ModelFiles.paths; -1 means "fill with seeded random numbers" (--load-format dummy). */
+  file: number;
+  /** Bytes from the start of the file. */
+  offset: number;
+  /** Size in bytes: product of shape times the element size. */
+  bytes: number;
+}
+
+/** Everything the native model needs to open: absolute paths of safetensors files and what lies where in them. */
+export interface ModelFiles {
+  paths: string[];
+  tensors: TensorSource[];
+}

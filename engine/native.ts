@@ -1,0 +1,162 @@
+// The typed mirror of native/batch.h and native/addon.cc: the only file of engine/ that loads the addon.
+// Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs. L (logits rows) <= T.
+
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type { ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
+
+export type KvCacheDtype = 'f32' | 'bf16';
+/** `reference` is the naive single-threaded specification, for tests. */
+export type Backend = 'cpu' | 'reference';
+export type CpuVariant = 'avx512' | 'avx2' | 'portable';
+
+export interface NativeModelOptions {
+  backend: Backend;
+  /** null picks the best the machine has. */
+  cpuVariant: CpuVariant | null;
+  /** Form the matrices are kept in; null keeps the file's. */
+  dtype: WeightDtype | null;
+  kvCacheDtype: KvCacheDtype;
+  /** Tokens per KV block: 8, 16 or 32. */
+  blockSize: number;
+  /** R: rows of the block table. */
+  maxNumSeqs: number;
+  /** T: tokens in one step at most. */
+  maxNumBatchedTokens: number;
+  /** B * blockSize >= maxModelLen. */
+  maxModelLen: number;
+  /** K: alternatives reported per logits row at most. */
+  maxLogprobs: number;
+  /** Threads that compute, the caller's own included. */
+  threads: number;
+  /** Seed of dummy weights. */
+  seed: number;
+}
+
+/** Views of the arena that native/batch.h lays out. Written before a step, read after it; never reallocated except tokenCount*. */
+export interface BatchArrays {
+  /** [T] input token of each row of the step. */
+  tokenIds: Int32Array;
+  /** [T] its position in its sequence. */
+  positions: Int32Array;
+  /** [T] block * blockSize + offset where its K and V go; -1 writes nothing. */
+  slotMapping: Int32Array;
+  /** [N+1] sequence i owns tokens [queryStartLoc[i], queryStartLoc[i+1]). */
+  queryStartLoc: Int32Array;
+  /** [N] tokens in the KV cache after this step's writes. */
+  contextLens: Int32Array;
+  /** [N] row of the block table that sequence i owns. */
+  seqRows: Int32Array;
+  /** [R*B] persistent, row-major. */
+  blockTable: Int32Array;
+  /** [N] adapter slot, -1 for none. */
+  loraRows: Int32Array;
+  /** [L] index into T of each token whose logits are wanted. */
+  logitsRows: Int32Array;
+  /** [L] report the logprob of this token; -1 samples one and reports that. */
+  targetTokenIds: Int32Array;
+  /** [L] -1 no logprobs, 0 of the sampled or target token only, k > 0 also the k likeliest. */
+  numLogprobs: Int32Array;
+  /** [L] 0 is greedy. */
+  temperature: Float32Array;
+  topP: Float32Array;
+  minP: Float32Array;
+  /** [L] 0 is off. */
+  topK: Int32Array;
+  /** [L*2] key of the counter-based RNG (low, high word); the counter is the token's position. */
+  seeds: Uint32Array;
+  /** [L] 1 is off. */
+  repetitionPenalty: Float32Array;
+  /** [L] 0 is off. */
+  presencePenalty: Float32Array;
+  frequencyPenalty: Float32Array;
+  /** [L+1] row l's seen tokens are entries [tokenCountStart[l], tokenCountStart[l+1]) of the next two. */
+  tokenCountStart: Int32Array;
+  /** [P] distinct token ids of prompt and output. P grows through NativeModel.reserveTokenCounts. */
+  tokenCountIds: Int32Array;
+  /** [P] occurrences in the output; 0 means "in the prompt only". */
+  tokenCounts: Int32Array;
+  /** [L+1] like tokenCountStart, for logit_bias. */
+  logitBiasStart: Int32Array;
+  /** [R * maxLogitBias] */
+  logitBiasIds: Int32Array;
+  /** [R * maxLogitBias] added to the logit; -Infinity forbids the token. */
+  logitBiasValues: Float32Array;
+  /** out [L] the sampled token (or the target token). */
+  sampledTokenIds: Int32Array;
+  /** out [L] its log-probability under the raw logits, where numLogprobs >= 0. */
+  sampledLogprobs: Float32Array;
+  /** out [L] its rank among the raw logits, 1 is likeliest, where numLogprobs >= 0. */
+  sampledRanks: Int32Array;
+  /** out [L*K] best first; row l's first numLogprobs[l] entries are valid. */
+  topTokenIds: Int32Array;
+  topLogprobs: Float32Array;
+}
+
+/** Entries of logit_bias per sequence at most (min_tokens' masked stop tokens included). */
+export const maxLogitBias = 1024;
+
+export interface NativeMemory {
+  /** Bytes of weights, mapped files included. */
+  weightBytes: number;
+  /** Bytes one KV block takes over all layers. */
+  kvBytesPerBlock: number;
+  /** Bytes of work buffers and arena. */
+  workspaceBytes: number;
+}
+
+/** One opened model. Not shareable between threads; every call blocks until it is done. */
+export interface NativeModel {
+  /** The kernels in use, e.g. "cpu avx512" or "reference". */
+  readonly description: string;
+  readonly memory: NativeMemory;
+  readonly batch: BatchArrays;
+  /** Once, before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory is short. */
+  allocateKvCache(numBlocks: number): void;
+  /** Runs one step over the first numTokens/numSeqs/numLogitsRows entries of the batch. Throws on broken invariants only. */
+  step(numTokens: number, numSeqs: number, numLogitsRows: number): void;
+  /** Copies whole KV blocks over all layers; pairs = [from0, to0, from1, to1, ...]. */
+  copyBlocks(pairs: Int32Array): void;
+  /** Makes room for at least `entries` token counts; replaces batch.tokenCountIds and batch.tokenCounts. */
+  reserveTokenCounts(entries: number): void;
+  /** Float32 logits of the last step's row, [vocabSize]; for tests and tools, before penalties. */
+  lastLogits(row: number): Float32Array;
+  /** Frees everything. Later calls throw. */
+  close(): void;
+}
+
+export interface CpuFeatures {
+  /** Variants this machine can run, best first. */
+  variants: CpuVariant[];
+  /** Names of the instruction sets found, e.g. avx512f, avx512_vnni. */
+  instructionSets: string[];
+}
+
+interface Addon {
+  cpuFeatures(): CpuFeatures;
+  openModel(config: ModelConfig, files: ModelFiles, options: NativeModelOptions): NativeModel;
+}
+
+let addon: Addon | null = null;
+
+function loadAddon(): Addon {
+  if (addon === null) {
+    const require = createRequire(import.meta.url);
+    // The package root is one level up from engine/ and two from dist/engine/.
+    const root = fileURLToPath(new URL(import.meta.url.includes('/dist/') ? '../..' : '..', import.meta.url));
+    addon = require('node-gyp-build')(`${root}/native`) as Addon;
+  }
+  return addon;
+}
+
+export function cpuFeatures(): CpuFeatures {
+  return loadAddon().cpuFeatures();
+}
+
+export function openNativeModel(
+  config: ModelConfig,
+  files: ModelFiles,
+  options: NativeModelOptions,
+): NativeModel {
+  return loadAddon().openModel(config, files, options);
+}

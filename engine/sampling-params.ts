@@ -1,0 +1,64 @@
+// How one request wants its tokens chosen. Names and defaults are vLLM's; the server maps OpenAI's fields onto this.
+
+export interface SamplingParams {
+  /** Completions per prompt, 1..maxN. Choice i samples with seed + i. */
+  n: number;
+  /** 0 is greedy, otherwise > 0, at most 2. */
+  temperature: number;
+  /** Nucleus mass in (0, 1]; 1 is off. */
+  topP: number;
+  /** Keep the k likeliest tokens; 0 is off. */
+  topK: number;
+  /** Keep tokens at least minP times as likely as the likeliest, in [0, 1]; 0 is off. */
+  minP: number;
+  /** Divides positive and multiplies negative logits of every token seen in prompt or output; > 0, 1 is off. */
+  repetitionPenalty: number;
+  /** Subtracted once from the logit of every token in the output, in [-2, 2]. */
+  presencePenalty: number;
+  /** Subtracted per occurrence in the output, in [-2, 2]. */
+  frequencyPenalty: number;
+  /** Token id -> added to its logit. */
+  logitBias: ReadonlyArray<readonly [tokenId: number, bias: number]>;
+  /** int64; null draws a fresh one. */
+  seed: bigint | null;
+  /** Output tokens at most; null fills the context. */
+  maxTokens: number | null;
+  /** No end-of-sequence or stop token before this many output tokens. */
+  minTokens: number;
+  /** Do not stop at the model's own end-of-sequence tokens. */
+  ignoreEos: boolean;
+  /** Strings that end the output; matched on the detokenized text. */
+  stop: readonly string[];
+  /** Token ids that end the output, beside the model's own. */
+  stopTokenIds: readonly number[];
+  /** Keep the stop string (or stop token's text) in the output. */
+  includeStopStrInOutput: boolean;
+  /** Leave special tokens out of the text. */
+  skipSpecialTokens: boolean;
+  /** Alternatives reported per output token, 0..maxLogprobs; 0 reports the sampled token alone; null reports nothing. */
+  logprobs: number | null;
+  /** The same for the tokens of the prompt. */
+  promptLogprobs: number | null;
+}
+
+export const defaultSamplingParams: SamplingParams = {
+  n: 1,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+  seed: null,
+  maxTokens: null,
+  minTokens: 0,
+  ignoreEos: false,
+  stop: [],
+  stopTokenIds: [],
+  includeStopStrInOutput: false,
+  skipSpecialTokens: true,
+  logprobs: null,
+  promptLogprobs: null,
+};

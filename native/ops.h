@@ -1,0 +1,147 @@
+// The op table: what a backend must provide, each contract stated once. native/reference implements every op naively
+// (fp32, one thread) and is the specification; native/cpu (and later native/cuda) is tested against it.
+//
+// Rules for every op:
+// - Row t of an output depends on row t's own inputs only, and its arithmetic (order of every reduction included) is
+//   the same whatever the other rows, the thread count, the chunking or the block size are: a request's tokens never
+//   depend on its neighbours.
+// - Outputs never alias inputs unless the contract says so. No allocation. No exceptions but for broken invariants.
+// - Sizes: T rows (tokens), H hidden, Hq query heads, Hkv KV heads, D head size, V vocabulary, L logits rows.
+#pragma once
+
+#include "batch.h"
+#include "tensor.h"
+#include "thread_pool.h"
+
+namespace quire {
+
+// out[t, :] = table[token_ids[t], :]. out [T, H] f32, table [V, H] any dtype.
+struct EmbedArgs {
+  float* out;
+  const Tensor* table;
+  const int32_t* token_ids;
+  int num_tokens;
+};
+
+// residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps) * weight.
+// out, residual, x are [T, size]; weight [1, size]. out may alias x.
+struct RmsNormArgs {
+  float* out;
+  float* residual;
+  const float* x;  // may be null
+  const Tensor* weight;
+  int num_tokens;
+  int size;
+  float eps;
+};
+
+// out[t, n] = sum_k x[t, k] * weight[n, k] + bias[n]. x [T, K] with row stride x_stride, weight [N, K], bias [1, N] or
+// null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side by side).
+struct MatmulArgs {
+  float* out;
+  const float* x;
+  const Tensor* weight;
+  const Tensor* bias;
+  int num_tokens;
+  int64_t x_stride;
+  int64_t out_stride;
+};
+
+// For each token: q and k heads are RMS-normalised by q_norm/k_norm ([1, D], may be null), rotated (rotate-half over the
+// first 2 * num_freqs entries, angle = position * inv_freq[i]), q is written back, k and v go to their slot (-1: none).
+// qkv is [T, (Hq + 2 * Hkv) * D]: q heads, k heads, v heads.
+struct RopeAndCacheArgs {
+  float* qkv;
+  const KvCache* cache;
+  const int32_t* positions;
+  const int32_t* slot_mapping;
+  const float* inv_freq;  // [num_freqs]
+  const Tensor* q_norm;
+  const Tensor* k_norm;
+  float norm_eps;
+  int num_tokens;
+  int num_heads;
+  int num_freqs;
+};
+
+// Causal attention of every query over its sequence's keys in the paged cache (this step's included). Query j of
+// sequence i stands at position context_lens[i] - (number of its queries) + j and sees keys at positions p' <= p, and if
+// sliding_window > 0 only p' > p - sliding_window. Query head h reads KV head h / (Hq / Hkv).
+// Online softmax over key tiles at absolute positions; the score matrix never exists (FlashAttention-2,
+// arXiv 2307.08691). q is the q part of qkv: row stride q_stride; out [T, Hq * D].
+struct AttentionArgs {
+  float* out;
+  const float* q;
+  int64_t q_stride;
+  const KvCache* cache;
+  const int32_t* query_start_loc;  // [N+1]
+  const int32_t* context_lens;     // [N]
+  const int32_t* seq_rows;         // [N]
+  const int32_t* block_table;      // [R, max_blocks_per_seq]
+  int max_blocks_per_seq;
+  int num_seqs;
+  int num_heads;
+  float scale;
+  int sliding_window;
+};
+
+// out[t, i] = act(gate_up[t, i]) * gate_up[t, size + i]. gate_up [T, 2 * size], out [T, size].
+struct GatedActivationArgs {
+  float* out;
+  const float* gate_up;
+  int num_tokens;
+  int size;
+};
+
+// out[r, :] = x[rows[r], :]. Brings the rows whose logits are wanted together. x [T, size], out [L, size].
+struct GatherRowsArgs {
+  float* out;
+  const float* x;
+  const int32_t* rows;
+  int num_rows;
+  int size;
+};
+
+// For rows [first_row, first_row + num_rows) of the batch's L rows: reports log-probabilities of the raw logits
+// (num_logprobs, target_token_ids), then applies repetition, presence and frequency penalties, logit_bias, temperature,
+// top_k, top_p and min_p in this order (vLLM's), and samples with a counter-based RNG keyed by seeds with the token's
+// position as the counter. NaN logits count as -inf; a row of nothing but -inf samples token 0. Ties go to the lower id.
+// logits [num_rows, V] is scratch afterwards. sample_scratch: one per thread, [V] pairs.
+struct SampleArgs {
+  float* logits;
+  const Batch* batch;
+  BatchSizes sizes;
+  int first_row;
+  int num_rows;
+  int vocab_size;
+  void* scratch;  // [threads][V] of {float, int32_t}
+};
+
+// from/to: block numbers; copies K and V of whole blocks of one layer.
+struct CopyBlocksArgs {
+  const KvCache* cache;
+  const int32_t* pairs;  // [num_pairs, 2]
+  int num_pairs;
+};
+
+struct Ops {
+  const char* name;
+  void (*embed)(const EmbedArgs&, ThreadPool&);
+  void (*rms_norm)(const RmsNormArgs&, ThreadPool&);
+  void (*matmul)(const MatmulArgs&, ThreadPool&);
+  void (*rope_and_cache)(const RopeAndCacheArgs&, ThreadPool&);
+  void (*attention)(const AttentionArgs&, ThreadPool&);
+  void (*silu_mul)(const GatedActivationArgs&, ThreadPool&);
+  void (*gelu_mul)(const GatedActivationArgs&, ThreadPool&);
+  void (*gather_rows)(const GatherRowsArgs&, ThreadPool&);
+  void (*sample)(const SampleArgs&, ThreadPool&);
+  void (*copy_blocks)(const CopyBlocksArgs&, ThreadPool&);
+};
+
+const Ops& reference_ops();
+// Null when this machine cannot run the variant.
+const Ops* cpu_ops_avx512();
+const Ops* cpu_ops_avx2();
+const Ops* cpu_ops_portable();
+
+}  // namespace quire

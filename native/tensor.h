@@ -1,0 +1,35 @@
+// A weight or cache as it lies in memory. Activations are always f32 on the CPU.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace quire {
+
+enum class DType : uint8_t { kF32, kF16, kBF16 };
+
+constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+
+// A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements are
+// aligned to their own size, no more.
+struct Tensor {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// K and V of one layer, each [num_blocks, num_kv_heads, block_size, head_size]: the keys of one head in one block are
+// contiguous. Token slot s lies in block s / block_size at offset s % block_size. dtype is kF32 or kBF16.
+struct KvCache {
+  void* k = nullptr;
+  void* v = nullptr;
+  DType dtype = DType::kF32;
+  int num_blocks = 0;
+  int block_size = 0;
+  int num_kv_heads = 0;
+  int head_size = 0;
+};
+
+}  // namespace quire
