@@ -29,6 +29,8 @@ export interface NativeModelOptions {
   maxLogprobs: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
+  /** Keep every raw logit of a step readable through lastLogits; for tests and tools. */
+  keepLogits: boolean;
   /** Seed of dummy weights. */
   seed: number;
 }
@@ -119,7 +121,7 @@ export interface NativeModel {
   copyBlocks(pairs: Int32Array): void;
   /** Makes room for at least `entries` token counts; replaces batch.tokenCountIds and batch.tokenCounts. */
   reserveTokenCounts(entries: number): void;
-  /** Float32 logits of the last step's row, [vocabSize]; for tests and tools, before penalties. */
+  /** Raw logits of the last step's row, [vocabSize], before penalties. Needs keepLogits. */
   lastLogits(row: number): Float32Array;
   /** Frees everything. Later calls throw. */
   close(): void;

@@ -1,8 +1,8 @@
 // The arena between engine and native: one block of memory, handed to TypeScript as typed-array views once.
 // This file is the source of truth; engine/native.ts mirrors it field by field.
 //
-// Sizes: T max_num_batched_tokens, R max_num_seqs (N <= R), B max_blocks_per_seq, K max_logprobs, L <= T logits rows,
-// P token-count entries (grows by reserve_token_counts only), Q = R * kMaxLogitBias.
+// Sizes: T max_num_batched_tokens, R max_num_seqs (N <= R), B max_blocks_per_seq, K max_logprobs, L <= T
+// logits rows, P token-count entries (grows by reserve_token_counts only), Q = R * kMaxLogitBias.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,14 @@
-// The op table: what a backend must provide, each contract stated once. native/reference implements every op naively
-// (fp32, one thread) and is the specification; native/cpu (and later native/cuda) is tested against it.
+// The op table: what a backend must provide, each contract stated once. native/reference implements every op
+// naively (fp32, one thread) and is the specification; native/cpu (and later native/cuda) is tested against
+// it.
 //
 // Rules for every op:
-// - Row t of an output depends on row t's own inputs only, and its arithmetic (order of every reduction included) is
-//   the same whatever the other rows, the thread count, the chunking or the block size are: a request's tokens never
-//   depend on its neighbours.
-// - Outputs never alias inputs unless the contract says so. No allocation. No exceptions but for broken invariants.
+// - Row t of an output depends on row t's own inputs only, and its arithmetic (order of every reduction
+// included) is
+//   the same whatever the other rows, the thread count, the chunking or the block size are: a request's
+//   tokens never depend on its neighbours.
+// - Outputs never alias inputs unless the contract says so. No allocation. No exceptions but for broken
+// invariants.
 // - Sizes: T rows (tokens), H hidden, Hq query heads, Hkv KV heads, D head size, V vocabulary, L logits rows.
 #pragma once
 
@@ -23,8 +26,8 @@ struct EmbedArgs {
   int num_tokens;
 };
 
-// residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps) * weight.
-// out, residual, x are [T, size]; weight [1, size]. out may alias x.
+// residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps)
+// * weight. out, residual, x are [T, size]; weight [1, size]. out may alias x.
 struct RmsNormArgs {
   float* out;
   float* residual;
@@ -35,8 +38,9 @@ struct RmsNormArgs {
   float eps;
 };
 
-// out[t, n] = sum_k x[t, k] * weight[n, k] + bias[n]. x [T, K] with row stride x_stride, weight [N, K], bias [1, N] or
-// null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side by side).
+// out[t, n] = sum_k x[t, k] * weight[n, k] + bias[n]. x [T, K] with row stride x_stride, weight [N, K], bias
+// [1, N] or null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side
+// by side).
 struct MatmulArgs {
   float* out;
   const float* x;
@@ -47,15 +51,25 @@ struct MatmulArgs {
   int64_t out_stride;
 };
 
-// For each token: q and k heads are RMS-normalised by q_norm/k_norm ([1, D], may be null), rotated (rotate-half over the
-// first 2 * num_freqs entries, angle = position * inv_freq[i]), q is written back, k and v go to their slot (-1: none).
-// qkv is [T, (Hq + 2 * Hkv) * D]: q heads, k heads, v heads.
+// out[t, i] = cos(angle), out[t, num_freqs + i] = sin(angle), angle = positions[t] * inv_freq[i] rounded to
+// f32 as transformers does. Once a step, shared by all layers. out [T, 2 * num_freqs].
+struct RopeTableArgs {
+  float* out;
+  const int32_t* positions;
+  const float* inv_freq;  // [num_freqs]
+  int num_tokens;
+  int num_freqs;
+};
+
+// For each token: q and k heads are RMS-normalised by q_norm/k_norm ([1, D], may be null), rotated
+// (rotate-half over the first 2 * num_freqs entries: RoFormer, arXiv 2104.09864), q is written back, k and v
+// go to their slot (-1: none). qkv is [T, (Hq + 2 * Hkv) * D]: q heads, k heads, v heads. Sequences never
+// share a slot.
 struct RopeAndCacheArgs {
   float* qkv;
   const KvCache* cache;
-  const int32_t* positions;
   const int32_t* slot_mapping;
-  const float* inv_freq;  // [num_freqs]
+  const float* rope_table;  // of RopeTableArgs
   const Tensor* q_norm;
   const Tensor* k_norm;
   float norm_eps;
@@ -64,9 +78,9 @@ struct RopeAndCacheArgs {
   int num_freqs;
 };
 
-// Causal attention of every query over its sequence's keys in the paged cache (this step's included). Query j of
-// sequence i stands at position context_lens[i] - (number of its queries) + j and sees keys at positions p' <= p, and if
-// sliding_window > 0 only p' > p - sliding_window. Query head h reads KV head h / (Hq / Hkv).
+// Causal attention of every query over its sequence's keys in the paged cache (this step's included). Query j
+// of sequence i stands at position context_lens[i] - (number of its queries) + j and sees keys at positions
+// p' <= p, and if sliding_window > 0 only p' > p - sliding_window. Query head h reads KV head h / (Hq / Hkv).
 // Online softmax over key tiles at absolute positions; the score matrix never exists (FlashAttention-2,
 // arXiv 2307.08691). q is the q part of qkv: row stride q_stride; out [T, Hq * D].
 struct AttentionArgs {
@@ -102,11 +116,12 @@ struct GatherRowsArgs {
   int size;
 };
 
-// For rows [first_row, first_row + num_rows) of the batch's L rows: reports log-probabilities of the raw logits
-// (num_logprobs, target_token_ids), then applies repetition, presence and frequency penalties, logit_bias, temperature,
-// top_k, top_p and min_p in this order (vLLM's), and samples with a counter-based RNG keyed by seeds with the token's
-// position as the counter. NaN logits count as -inf; a row of nothing but -inf samples token 0. Ties go to the lower id.
-// logits [num_rows, V] is scratch afterwards. sample_scratch: one per thread, [V] pairs.
+// For rows [first_row, first_row + num_rows) of the batch's L rows: reports log-probabilities of the raw
+// logits (num_logprobs, target_token_ids), then applies repetition, presence and frequency penalties,
+// logit_bias, temperature, min_p, top_k and top_p in this order (vLLM's), and samples by a counter-based RNG
+// keyed by seeds with the token's position as the counter. NaN logits count as -inf; a row of nothing but
+// -inf samples token 0. Ties go to the lower id, but equals of the k-th likeliest token all stay in the top
+// k. logits is left as it was but for NaN.
 struct SampleArgs {
   float* logits;
   const Batch* batch;
@@ -114,7 +129,7 @@ struct SampleArgs {
   int first_row;
   int num_rows;
   int vocab_size;
-  void* scratch;  // [threads][V] of {float, int32_t}
+  float* scratch;  // [threads, 2 * V]
 };
 
 // from/to: block numbers; copies K and V of whole blocks of one layer.
@@ -129,6 +144,7 @@ struct Ops {
   void (*embed)(const EmbedArgs&, ThreadPool&);
   void (*rms_norm)(const RmsNormArgs&, ThreadPool&);
   void (*matmul)(const MatmulArgs&, ThreadPool&);
+  void (*rope_table)(const RopeTableArgs&, ThreadPool&);
   void (*rope_and_cache)(const RopeAndCacheArgs&, ThreadPool&);
   void (*attention)(const AttentionArgs&, ThreadPool&);
   void (*silu_mul)(const GatedActivationArgs&, ThreadPool&);

@@ -10,8 +10,8 @@ enum class DType : uint8_t { kF32, kF16, kBF16 };
 
 constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
 
-// A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements are
-// aligned to their own size, no more.
+// A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements
+// are aligned to their own size, no more.
 struct Tensor {
   const void* data = nullptr;
   DType dtype = DType::kF32;
@@ -20,8 +20,9 @@ struct Tensor {
   explicit operator bool() const { return data != nullptr; }
 };
 
-// K and V of one layer, each [num_blocks, num_kv_heads, block_size, head_size]: the keys of one head in one block are
-// contiguous. Token slot s lies in block s / block_size at offset s % block_size. dtype is kF32 or kBF16.
+// K and V of one layer, each [num_blocks, num_kv_heads, block_size, head_size]: the keys of one head in one
+// block are contiguous. Token slot s lies in block s / block_size at offset s % block_size. dtype is kF32 or
+// kBF16.
 struct KvCache {
   void* k = nullptr;
   void* v = nullptr;

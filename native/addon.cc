@@ -1,0 +1,326 @@
+// The Node-API face of the model: checks, views, exceptions. No math, and the only file that knows of
+// JavaScript. engine/native.ts is the typed mirror.
+
+#include <napi.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "cpu/cpu_features.h"
+#include "model.h"
+
+namespace quire {
+
+namespace {
+
+// A field of an object, with an error that names it.
+Napi::Value field(const Napi::Object& object, const char* name) {
+  Napi::Value value = object.Get(name);
+  if (value.IsUndefined()) throw Napi::TypeError::New(object.Env(), std::string(name) + " is missing");
+  return value;
+}
+
+double number(const Napi::Object& object, const char* name, double low, double high) {
+  const Napi::Value value = field(object, name);
+  const double found = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
+  if (found >= low && found <= high) return found;
+  throw Napi::RangeError::New(object.Env(), std::string(name) + ": found " + value.ToString().Utf8Value() +
+                                                ", allowed " + std::to_string(static_cast<int64_t>(low)) +
+                                                " to " + std::to_string(static_cast<int64_t>(high)));
+}
+
+int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
+  const double found = number(object, name, static_cast<double>(low), static_cast<double>(high));
+  if (found == std::floor(found)) return static_cast<int64_t>(found);
+  throw Napi::RangeError::New(object.Env(), std::string(name) + " is not a whole number");
+}
+
+int count(const Napi::Object& object, const char* name, int low = 1,
+          int high = std::numeric_limits<int32_t>::max() - 1) {
+  return static_cast<int>(integer(object, name, low, high));
+}
+
+std::string text(const Napi::Object& object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsString()) throw Napi::TypeError::New(object.Env(), std::string(name) + " is not a string");
+  return value.As<Napi::String>().Utf8Value();
+}
+
+bool flag(const Napi::Object& object, const char* name) { return field(object, name).ToBoolean(); }
+
+DType dtype(const Napi::Object& object, const char* name) {
+  const std::string found = text(object, name);
+  if (found == "f32") return DType::kF32;
+  if (found == "f16") return DType::kF16;
+  if (found == "bf16") return DType::kBF16;
+  throw Napi::TypeError::New(object.Env(),
+                             std::string(name) + ": found " + found + ", allowed f32, f16, bf16");
+}
+
+template <typename Array>
+Array typed_array(const Napi::Object& object, const char* name, size_t length) {
+  const Napi::Value value = field(object, name);
+  if (value.IsTypedArray() && value.As<Napi::TypedArray>().ElementLength() == length)
+    return value.As<Array>();
+  throw Napi::TypeError::New(object.Env(),
+                             std::string(name) + " is not a typed array of " + std::to_string(length));
+}
+
+ModelConfig read_config(const Napi::Object& object) {
+  ModelConfig config{};
+  config.vocab_size = count(object, "vocabSize");
+  config.hidden_size = count(object, "hiddenSize", 1, 1 << 20);
+  config.intermediate_size = count(object, "intermediateSize", 1, 1 << 22);
+  config.num_layers = count(object, "numLayers", 1, 10000);
+  config.num_heads = count(object, "numHeads", 1, 1 << 16);
+  config.num_kv_heads = count(object, "numKvHeads", 1, 1 << 16);
+  config.head_size = count(object, "headSize", 1, 1 << 16);
+  config.norm_eps = static_cast<float>(number(object, "normEps", 0, 1));
+  config.is_gelu = text(object, "activation") == "gelu_tanh";
+  config.qk_norm = flag(object, "qkNorm");
+  const Napi::Value freqs = field(object, "ropeInvFreq");
+  const size_t num_freqs = freqs.IsTypedArray() ? freqs.As<Napi::TypedArray>().ElementLength() : 0;
+  if (num_freqs > static_cast<size_t>(config.head_size) / 2) {
+    throw Napi::RangeError::New(object.Env(), "ropeInvFreq has more than headSize / 2 entries");
+  }
+  const auto inv_freq = typed_array<Napi::Float32Array>(object, "ropeInvFreq", num_freqs);
+  config.rope_inv_freq.assign(inv_freq.Data(), inv_freq.Data() + num_freqs);
+  const auto windows = typed_array<Napi::Int32Array>(object, "slidingWindows", config.num_layers);
+  config.sliding_windows.assign(windows.Data(), windows.Data() + config.num_layers);
+  return config;
+}
+
+TensorSource read_tensor(const Napi::Object& object) {
+  TensorSource source;
+  source.slot = text(object, "slot");
+  source.layer = count(object, "layer", -1, 10000);
+  source.dtype = dtype(object, "dtype");
+  const Napi::Array shape = field(object, "shape").As<Napi::Array>();
+  if (!shape.IsArray() || shape.Length() < 1 || shape.Length() > 2) {
+    throw Napi::RangeError::New(object.Env(), "tensor " + source.slot + " is neither a matrix nor a vector");
+  }
+  const auto size = [&](uint32_t i) -> int64_t {
+    const double value = shape.Get(i).ToNumber().DoubleValue();
+    if (value >= 1 && value < 2147483647.0 && value == std::floor(value)) return static_cast<int64_t>(value);
+    throw Napi::RangeError::New(object.Env(), "tensor " + source.slot + " has an impossible shape");
+  };
+  source.rows = shape.Length() == 2 ? size(0) : 1;
+  source.cols = size(shape.Length() - 1);
+  constexpr int64_t kMaxExact = int64_t{1} << 53;
+  source.file = count(object, "file", -1, 1 << 20);
+  source.offset = integer(object, "offset", 0, kMaxExact);
+  source.bytes = integer(object, "bytes", 0, kMaxExact);
+  return source;
+}
+
+ModelFiles read_files(const Napi::Object& object) {
+  ModelFiles files;
+  const Napi::Array paths = field(object, "paths").As<Napi::Array>();
+  const Napi::Array tensors = field(object, "tensors").As<Napi::Array>();
+  if (!paths.IsArray() || !tensors.IsArray())
+    throw Napi::TypeError::New(object.Env(), "paths or tensors is no array");
+  for (uint32_t i = 0; i < paths.Length(); i++) files.paths.push_back(paths.Get(i).ToString().Utf8Value());
+  for (uint32_t i = 0; i < tensors.Length(); i++) {
+    files.tensors.push_back(read_tensor(tensors.Get(i).ToObject()));
+  }
+  return files;
+}
+
+ModelOptions read_options(const Napi::Object& object) {
+  ModelOptions options{};
+  options.backend = text(object, "backend");
+  if (options.backend != "cpu" && options.backend != "reference") {
+    throw Napi::TypeError::New(object.Env(),
+                               "backend: found " + options.backend + ", allowed cpu, reference");
+  }
+  options.cpu_variant = field(object, "cpuVariant").IsNull() ? "" : text(object, "cpuVariant");
+  options.keep_dtype = field(object, "dtype").IsNull();
+  options.dtype = options.keep_dtype ? DType::kF32 : dtype(object, "dtype");
+  options.kv_cache_dtype = dtype(object, "kvCacheDtype");
+  if (options.kv_cache_dtype == DType::kF16) {
+    throw Napi::TypeError::New(object.Env(), "kvCacheDtype: found f16, allowed f32, bf16");
+  }
+  options.block_size = count(object, "blockSize", 8, 32);
+  if (32 % options.block_size != 0) throw Napi::RangeError::New(object.Env(), "blockSize: allowed 8, 16, 32");
+  const int max_model_len = count(object, "maxModelLen");
+  options.sizes.max_num_batched_tokens = count(object, "maxNumBatchedTokens", 1, 1 << 24);
+  options.sizes.max_num_seqs = count(object, "maxNumSeqs", 1, 1 << 20);
+  options.sizes.max_blocks_per_seq = (max_model_len - 1) / options.block_size + 1;
+  options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
+  options.threads = count(object, "threads", 1, 1024);
+  options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
+  options.keep_logits = flag(object, "keepLogits");
+  return options;
+}
+
+// The one seam where C++ exceptions become JavaScript's.
+template <typename Body>
+auto guarded(Napi::Env env, const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    throw Napi::Error::New(env, "out of memory");
+  } catch (const std::exception& error) {
+    throw Napi::Error::New(env, error.what());
+  }
+}
+
+// A view of arena memory that keeps the memory alive, not the model.
+Napi::Value view(Napi::Env env, const ArenaArray& array, const std::shared_ptr<void>& owner) {
+  auto* keep = new std::shared_ptr<void>(owner);
+  const size_t length = static_cast<size_t>(array.length);
+  const Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
+      env, array.data, length * 4, [](Napi::Env, void*, std::shared_ptr<void>* kept) { delete kept; }, keep);
+  switch (array.type) {
+    case ArenaArray::Type::kInt32:
+      return Napi::Int32Array::New(env, length, buffer, 0);
+    case ArenaArray::Type::kUint32:
+      return Napi::Uint32Array::New(env, length, buffer, 0);
+    case ArenaArray::Type::kFloat32:
+      return Napi::Float32Array::New(env, length, buffer, 0);
+  }
+  return env.Undefined();
+}
+
+class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
+ public:
+  static Napi::Function Define(Napi::Env env) {
+    return DefineClass(
+        env, "NativeModel",
+        {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
+         InstanceMethod("step", &ModelBinding::Step), InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
+         InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
+         InstanceMethod("lastLogits", &ModelBinding::LastLogits),
+         InstanceMethod("close", &ModelBinding::Close)});
+  }
+
+  // (config, files, options)
+  explicit ModelBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelBinding>(info) {
+    const Napi::Env env = info.Env();
+    guarded(env, [&] {
+      if (info.Length() < 3 || !info[0].IsObject() || !info[1].IsObject() || !info[2].IsObject()) {
+        throw Napi::TypeError::New(env, "openModel takes a config, files and options");
+      }
+      model_ = std::make_unique<Model>(read_config(info[0].As<Napi::Object>()),
+                                       read_files(info[1].As<Napi::Object>()),
+                                       read_options(info[2].As<Napi::Object>()));
+    });
+    Napi::Object self = info.This().As<Napi::Object>();
+    self.Set("description", model_->description());
+    Napi::Object memory = Napi::Object::New(env);
+    memory.Set("weightBytes", static_cast<double>(model_->weight_bytes()));
+    memory.Set("kvBytesPerBlock", static_cast<double>(model_->kv_bytes_per_block()));
+    memory.Set("workspaceBytes", static_cast<double>(model_->workspace_bytes()));
+    self.Set("memory", memory);
+    Napi::Object batch = Napi::Object::New(env);
+    for (const ArenaArray& array : model_->arena().arrays()) {
+      batch.Set(array.field, view(env, array, model_->arena().memory()));
+    }
+    self.Set("batch", batch);
+    SetTokenCountViews(batch);
+  }
+
+ private:
+  Model& model(const Napi::CallbackInfo& info) {
+    if (model_ == nullptr) throw Napi::Error::New(info.Env(), "the model is closed");
+    return *model_;
+  }
+
+  static int Count(const Napi::CallbackInfo& info, size_t i) {
+    const double value =
+        i < info.Length() && info[i].IsNumber() ? info[i].As<Napi::Number>().DoubleValue() : NAN;
+    if (value >= 0 && value <= 2147483646.0 && value == std::floor(value)) return static_cast<int>(value);
+    throw Napi::RangeError::New(info.Env(), "argument " + std::to_string(i) + " is not a count");
+  }
+
+  void SetTokenCountViews(Napi::Object batch) {
+    const Arena& arena = model_->arena();
+    batch.Set("tokenCountIds", view(batch.Env(), arena.token_count_ids(), arena.token_count_memory()));
+    batch.Set("tokenCounts", view(batch.Env(), arena.token_counts(), arena.token_count_memory()));
+  }
+
+  void AllocateKvCache(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).allocate_kv_cache(Count(info, 0)); });
+  }
+
+  void Step(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).step(Count(info, 0), Count(info, 1), Count(info, 2)); });
+  }
+
+  void CopyBlocks(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+        throw Napi::TypeError::New(info.Env(), "copyBlocks takes an Int32Array of pairs");
+      }
+      const auto pairs = info[0].As<Napi::Int32Array>();
+      model(info).copy_blocks(pairs.Data(), static_cast<int>(pairs.ElementLength() / 2));
+    });
+  }
+
+  void ReserveTokenCounts(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      model(info).arena().reserve_token_counts(Count(info, 0));
+      SetTokenCountViews(info.This().As<Napi::Object>().Get("batch").As<Napi::Object>());
+    });
+  }
+
+  Napi::Value LastLogits(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const Model& opened = model(info);
+      const float* logits = opened.logits(Count(info, 0));
+      const size_t size = static_cast<size_t>(opened.config().vocab_size);
+      Napi::Float32Array copy = Napi::Float32Array::New(info.Env(), size);
+      std::copy(logits, logits + size, copy.Data());
+      return copy;
+    });
+  }
+
+  void Close(const Napi::CallbackInfo&) { model_.reset(); }
+
+  std::unique_ptr<Model> model_;
+};
+
+// What one environment (thread) of the process needs: its own class, so that workers do not share references.
+struct AddonState {
+  Napi::FunctionReference model_class;
+};
+
+Napi::Value OpenModel(const Napi::CallbackInfo& info) {
+  const auto* state = info.Env().GetInstanceData<AddonState>();
+  return state->model_class.New({info[0], info[1], info[2]});
+}
+
+Napi::Value CpuFeatures(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Napi::Array variants = Napi::Array::New(env);
+  if (cpu_ops_avx512() != nullptr) variants.Set(variants.Length(), "avx512");
+  if (cpu_ops_avx2() != nullptr) variants.Set(variants.Length(), "avx2");
+  variants.Set(variants.Length(), "portable");
+  Napi::Array sets = Napi::Array::New(env);
+  for (const std::string& name : cpu_instruction_sets()) sets.Set(sets.Length(), name);
+  Napi::Object features = Napi::Object::New(env);
+  features.Set("variants", variants);
+  features.Set("instructionSets", sets);
+  return features;
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  auto* state = new AddonState{Napi::Persistent(ModelBinding::Define(env))};
+  env.SetInstanceData(state);
+  exports.Set("openModel", Napi::Function::New(env, OpenModel));
+  exports.Set("cpuFeatures", Napi::Function::New(env, CpuFeatures));
+  return exports;
+}
+
+}  // namespace
+
+Napi::Object InitAddon(Napi::Env env, Napi::Object exports) { return Init(env, exports); }
+
+}  // namespace quire
+
+using quire::InitAddon;
+NODE_API_MODULE(quire, InitAddon)

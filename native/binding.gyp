@@ -1,0 +1,57 @@
+# Each CPU variant is a library of its own because only its file may use its instructions; one binary holds them all.
+{
+  'variables': {
+    'api_headers%': '<!(node -p "require(\'node-api-headers\').include_dir")',
+    'addon_api%': '<!(node -p "require(\'node-addon-api\').include_dir")',
+    'checks%': '<!(node -p "process.env.NATIVE_CHECKS === \'1\' ? 1 : 0")'
+  },
+  'target_defaults': {
+    'include_dirs': ['.'],
+    # Contraction off: whether a multiply and an add become one must not depend on how a loop was unrolled.
+    'cflags_cc': ['-std=c++17', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fexceptions'],
+    'xcode_settings': {
+      'CLANG_CXX_LANGUAGE_STANDARD': 'c++17',
+      'GCC_OPTIMIZATION_LEVEL': '3',
+      'GCC_ENABLE_CPP_EXCEPTIONS': 'YES',
+      'OTHER_CPLUSPLUSFLAGS': ['-ffp-contract=off']
+    },
+    'conditions': [['checks==1', { 'defines': ['NATIVE_CHECKS'] }]]
+  },
+  'targets': [
+    {
+      'target_name': 'ops_avx2',
+      'type': 'static_library',
+      'sources': ['cpu/ops_avx2.cc'],
+      'conditions': [['target_arch=="x64"', { 'cflags_cc': ['-mavx2', '-mfma', '-mf16c'] }]]
+    },
+    {
+      'target_name': 'ops_avx512',
+      'type': 'static_library',
+      'sources': ['cpu/ops_avx512.cc'],
+      # g++ 12 takes its own undefined-value intrinsics for uninitialised variables.
+      'conditions': [['target_arch=="x64"', { 'cflags_cc': [
+        '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-Wno-maybe-uninitialized', '-Wno-uninitialized'
+      ] }]]
+    },
+    {
+      'target_name': 'kernels',
+      'type': 'static_library',
+      'sources': [
+        'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'thread_pool.cc'
+      ]
+    },
+    {
+      'target_name': 'quire',
+      'sources': ['addon.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'weights.cc'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
+      'include_dirs': ['<(api_headers)', '<(addon_api)'],
+      'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED']
+    },
+    {
+      'target_name': 'ops_test',
+      'type': 'executable',
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/\' + f).join(\' \')")'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512']
+    }
+  ]
+}

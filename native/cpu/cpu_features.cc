@@ -1,0 +1,42 @@
+#include "cpu/cpu_features.h"
+
+namespace quire {
+
+#if defined(__x86_64__)
+
+// The compiler's run-time check covers XGETBV: a set counts only when the system saves its registers.
+bool cpu_has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool cpu_has_avx512() {
+  return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+std::vector<std::string> cpu_instruction_sets() {
+  std::vector<std::string> found;
+  const auto note = [&](bool has, const char* name) {
+    if (has) found.emplace_back(name);
+  };
+  note(__builtin_cpu_supports("avx2"), "avx2");
+  note(__builtin_cpu_supports("fma"), "fma");
+  note(__builtin_cpu_supports("f16c"), "f16c");
+  note(__builtin_cpu_supports("avx512f"), "avx512f");
+  note(__builtin_cpu_supports("avx512bw"), "avx512bw");
+  note(__builtin_cpu_supports("avx512vl"), "avx512vl");
+  note(__builtin_cpu_supports("avx512dq"), "avx512dq");
+  note(__builtin_cpu_supports("avx512vnni"), "avx512_vnni");
+  note(__builtin_cpu_supports("avx512bf16"), "avx512_bf16");
+  return found;
+}
+
+#else
+
+bool cpu_has_avx2() { return false; }
+bool cpu_has_avx512() { return false; }
+std::vector<std::string> cpu_instruction_sets() { return {}; }
+
+#endif
+
+}  // namespace quire

@@ -1,0 +1,174 @@
+// The ops that pass over activations once: embedding, norms, rotation, gated activations, row gathering,
+// block copies. Bound: cache or memory bandwidth.
+#pragma once
+
+#include <cmath>
+
+#include "cpu/simd.h"
+#include "float16.h"
+#include "ops.h"
+
+namespace quire::QUIRE_VARIANT {
+
+// Rows a piece takes, so that a piece is worth handing out.
+inline int64_t rows_per_piece(int64_t row_size) { return row_size >= 4096 ? 1 : 1 + 4096 / (row_size + 1); }
+
+template <typename Body>
+inline void for_each_row(ThreadPool& pool, int64_t num_rows, int64_t row_size, const Body& body) {
+  const int64_t per_piece = rows_per_piece(row_size);
+  pool.parallel_for((num_rows + per_piece - 1) / per_piece, [&](int64_t piece, int) {
+    const int64_t first = piece * per_piece;
+    const int64_t last = first + per_piece < num_rows ? first + per_piece : num_rows;
+    for (int64_t row = first; row < last; row++) body(row);
+  });
+}
+
+inline void embed(const EmbedArgs& a, ThreadPool& pool) {
+  const int size = static_cast<int>(a.table->cols);
+  with_dtype(a.table->dtype, [&](auto tag) {
+    using T = decltype(tag);
+    const auto* table = static_cast<const typename T::Storage*>(a.table->data);
+    for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
+      const auto* row = table + int64_t{a.token_ids[t]} * size;
+      for_each_vector(size,
+                      [&](int i, int n) { store_up_to(a.out + t * size + i, load_up_to<T>(row + i, n), n); });
+    });
+  });
+}
+
+// out = x / rms(x) * weight; may be in place.
+inline void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, float eps) {
+  Vec squares = zero();
+  for_each_vector(size, [&](int i, int n) {
+    const Vec v = load_up_to<F32>(x + i, n);
+    squares = fma(v, v, squares);
+  });
+  const Vec scale = broadcast(1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps));
+  with_dtype(weight.dtype, [&](auto tag) {
+    using T = decltype(tag);
+    const auto* w = static_cast<const typename T::Storage*>(weight.data);
+    for_each_vector(size, [&](int i, int n) {
+      store_up_to(out + i, mul(mul(load_up_to<F32>(x + i, n), scale), load_up_to<T>(w + i, n)), n);
+    });
+  });
+}
+
+inline void rms_norm(const RmsNormArgs& a, ThreadPool& pool) {
+  for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
+    float* residual = a.residual + t * a.size;
+    if (a.x != nullptr) {
+      const float* x = a.x + t * a.size;
+      for_each_vector(a.size, [&](int i, int n) {
+        store_up_to(residual + i, add(load_up_to<F32>(residual + i, n), load_up_to<F32>(x + i, n)), n);
+      });
+    }
+    rms_norm_row(a.out + t * a.size, residual, *a.weight, a.size, a.eps);
+  });
+}
+
+inline void rope_table(const RopeTableArgs& a, ThreadPool& pool) {
+  for_each_row(pool, a.num_tokens, a.num_freqs * 64, [&](int64_t t) {
+    float* row = a.out + t * 2 * a.num_freqs;
+    for (int i = 0; i < a.num_freqs; i++) {
+      const float angle = static_cast<float>(a.positions[t]) * a.inv_freq[i];
+      row[i] = std::cos(angle);
+      row[a.num_freqs + i] = std::sin(angle);
+    }
+  });
+}
+
+inline void rotate(float* head, const float* cos, const float* sin, int num_freqs) {
+  for_each_vector(num_freqs, [&](int i, int n) {
+    const Vec low = load_up_to<F32>(head + i, n);
+    const Vec high = load_up_to<F32>(head + num_freqs + i, n);
+    const Vec c = load_up_to<F32>(cos + i, n);
+    const Vec s = load_up_to<F32>(sin + i, n);
+    store_up_to(head + i, sub(mul(low, c), mul(high, s)), n);
+    store_up_to(head + num_freqs + i, add(mul(high, c), mul(low, s)), n);
+  });
+}
+
+inline void write_head(void* cache, DType dtype, int64_t at, const float* head, int size) {
+  if (dtype == DType::kF32) {
+    std::memcpy(static_cast<float*>(cache) + at, head, sizeof(float) * size);
+    return;
+  }
+  uint16_t* out = static_cast<uint16_t*>(cache) + at;
+  for (int i = 0; i < size; i++) out[i] = float_to_bf16(head[i]);
+}
+
+inline void rope_and_cache_token(const RopeAndCacheArgs& a, int64_t t) {
+  const KvCache& cache = *a.cache;
+  const int size = cache.head_size;
+  const int num_rotated = a.num_heads + cache.num_kv_heads;
+  float* row = a.qkv + t * (num_rotated + cache.num_kv_heads) * size;
+  const float* cos = a.rope_table + t * 2 * a.num_freqs;
+  for (int h = 0; h < num_rotated; h++) {
+    float* head = row + h * size;
+    const Tensor* norm = h < a.num_heads ? a.q_norm : a.k_norm;
+    if (norm != nullptr) rms_norm_row(head, head, *norm, size, a.norm_eps);
+    rotate(head, cos, cos + a.num_freqs, a.num_freqs);
+  }
+  const int64_t slot = a.slot_mapping[t];
+  if (slot < 0) return;
+  const int64_t block = slot / cache.block_size;
+  for (int h = 0; h < cache.num_kv_heads; h++) {
+    const int64_t at = ((block * cache.num_kv_heads + h) * cache.block_size + slot % cache.block_size) * size;
+    write_head(cache.k, cache.dtype, at, row + (a.num_heads + h) * size, size);
+    write_head(cache.v, cache.dtype, at, row + (num_rotated + h) * size, size);
+  }
+}
+
+inline void rope_and_cache(const RopeAndCacheArgs& a, ThreadPool& pool) {
+  const int64_t row_size = int64_t{a.num_heads + 2 * a.cache->num_kv_heads} * a.cache->head_size;
+  for_each_row(pool, a.num_tokens, row_size, [&](int64_t t) { rope_and_cache_token(a, t); });
+}
+
+inline Vec silu(Vec x) { return div(x, add(broadcast(1.0f), exp(sub(zero(), x)))); }
+
+// tanh(y) = 1 - 2 / (e^2y + 1).
+inline Vec gelu_tanh(Vec x) {
+  const Vec cubed = mul(mul(x, x), x);
+  const Vec inner = mul(broadcast(0.7978845608028654f), fma(broadcast(0.044715f), cubed, x));
+  const Vec tanh = sub(broadcast(1.0f), div(broadcast(2.0f), add(exp(add(inner, inner)), broadcast(1.0f))));
+  return mul(mul(broadcast(0.5f), x), add(broadcast(1.0f), tanh));
+}
+
+template <typename Activation>
+inline void gated(const GatedActivationArgs& a, ThreadPool& pool, const Activation& activation) {
+  for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
+    const float* gate = a.gate_up + t * 2 * a.size;
+    for_each_vector(a.size, [&](int i, int n) {
+      const Vec value = mul(activation(load_up_to<F32>(gate + i, n)), load_up_to<F32>(gate + a.size + i, n));
+      store_up_to(a.out + t * a.size + i, value, n);
+    });
+  });
+}
+
+inline void silu_mul(const GatedActivationArgs& a, ThreadPool& pool) {
+  gated(a, pool, [](Vec x) { return silu(x); });
+}
+
+inline void gelu_mul(const GatedActivationArgs& a, ThreadPool& pool) {
+  gated(a, pool, [](Vec x) { return gelu_tanh(x); });
+}
+
+inline void gather_rows(const GatherRowsArgs& a, ThreadPool& pool) {
+  for_each_row(pool, a.num_rows, a.size, [&](int64_t r) {
+    std::memcpy(a.out + r * a.size, a.x + int64_t{a.rows[r]} * a.size, sizeof(float) * a.size);
+  });
+}
+
+inline void copy_blocks(const CopyBlocksArgs& a, ThreadPool& pool) {
+  const KvCache& cache = *a.cache;
+  const size_t bytes =
+      dtype_size(cache.dtype) * cache.num_kv_heads * cache.block_size * static_cast<size_t>(cache.head_size);
+  pool.parallel_for(a.num_pairs, [&](int64_t i, int) {
+    const size_t from = a.pairs[2 * i] * bytes;
+    const size_t to = a.pairs[2 * i + 1] * bytes;
+    std::memcpy(static_cast<char*>(cache.k) + to, static_cast<const char*>(cache.k) + from, bytes);
+    std::memcpy(static_cast<char*>(cache.v) + to, static_cast<const char*>(cache.v) + from, bytes);
+  });
+}
+
+}  // namespace quire::QUIRE_VARIANT

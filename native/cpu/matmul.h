@@ -1,0 +1,99 @@
+// out = x W^T + b for weights as the file has them, [out, in] in f32, f16 or bf16, converted in registers.
+//
+// Bound: one token streams the weights once, so memory bandwidth; many tokens, the FMA units. A tile of kRows
+// weight rows by kTokens tokens keeps one accumulator vector per output. Each output is one chain of fused
+// multiply-adds over the inputs in order and one fixed sum of lanes: tiles of any shape give bitwise the same
+// number.
+#pragma once
+
+#include "cpu/simd.h"
+#include "ops.h"
+
+namespace quire::QUIRE_VARIANT {
+
+template <typename T, int kRows, int kTokens>
+inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
+  using Storage = typename T::Storage;
+  const int64_t num_inputs = a.weight->cols;
+  const Storage* w[kRows];
+  for (int r = 0; r < kRows; r++) w[r] = static_cast<const Storage*>(a.weight->data) + (row + r) * num_inputs;
+  const float* x = a.x + token * a.x_stride;
+  Vec acc[kRows][kTokens];
+  for (int r = 0; r < kRows; r++) {
+    for (int t = 0; t < kTokens; t++) acc[r][t] = zero();
+  }
+  int64_t k = 0;
+  for (; k + kWidth <= num_inputs; k += kWidth) {
+    Vec weights[kRows];
+    for (int r = 0; r < kRows; r++) weights[r] = load<T>(w[r] + k);
+    for (int t = 0; t < kTokens; t++) {
+      const Vec inputs = load<F32>(x + t * a.x_stride + k);
+      for (int r = 0; r < kRows; r++) acc[r][t] = fma(weights[r], inputs, acc[r][t]);
+    }
+  }
+  if (const int rest = static_cast<int>(num_inputs - k); rest > 0) {
+    for (int t = 0; t < kTokens; t++) {
+      const Vec inputs = load_partial<F32>(x + t * a.x_stride + k, rest);
+      for (int r = 0; r < kRows; r++) acc[r][t] = fma(load_partial<T>(w[r] + k, rest), inputs, acc[r][t]);
+    }
+  }
+  for (int t = 0; t < kTokens; t++) {
+    float* out = a.out + (token + t) * a.out_stride + row;
+    for (int r = 0; r < kRows; r++) out[r] = sum(acc[r][t]);
+  }
+}
+
+// All tokens of [first, last) for kRows rows.
+template <typename T, int kRows>
+inline void matmul_rows(const MatmulArgs& a, int64_t row, int64_t first, int64_t last) {
+  constexpr int kTokens = kWidth == 16 ? 6 : 3;
+  int64_t t = first;
+  for (; t + kTokens <= last; t += kTokens) matmul_tile<T, kRows, kTokens>(a, row, t);
+  for (; t + 2 <= last; t += 2) matmul_tile<T, kRows, 2>(a, row, t);
+  for (; t < last; t++) matmul_tile<T, kRows, 1>(a, row, t);
+}
+
+template <typename T>
+inline void matmul_block(const MatmulArgs& a, int64_t first_row, int64_t last_row, int64_t first,
+                         int64_t last) {
+  int64_t row = first_row;
+  // A lone token needs more rows in flight to cover the latency of its chains.
+  if (last - first == 1) {
+    for (; row + 8 <= last_row; row += 8) matmul_tile<T, 8, 1>(a, row, first);
+  }
+  for (; row + 4 <= last_row; row += 4) matmul_rows<T, 4>(a, row, first, last);
+  for (; row < last_row; row++) matmul_rows<T, 1>(a, row, first, last);
+  if (a.bias == nullptr) return;
+  with_dtype(a.bias->dtype, [&](auto tag) {
+    using B = decltype(tag);
+    const auto* bias = static_cast<const typename B::Storage*>(a.bias->data);
+    for (int64_t t = first; t < last; t++) {
+      float* out = a.out + t * a.out_stride;
+      for_each_vector(static_cast<int>(last_row - first_row), [&](int i, int n) {
+        const Vec sum = add(load_up_to<F32>(out + first_row + i, n), load_up_to<B>(bias + first_row + i, n));
+        store_up_to(out + first_row + i, sum, n);
+      });
+    }
+  });
+}
+
+inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
+  // A piece's inputs stay in the second-level cache while its weight rows pass by.
+  constexpr int64_t kInputBytes = 384 * 1024;
+  constexpr int64_t kRowsPerPiece = 32;
+  const int64_t fitting = kInputBytes / (a.weight->cols * static_cast<int64_t>(sizeof(float))) / 6 * 6;
+  const int64_t tokens_per_piece = fitting < 6 ? 6 : fitting;
+  const int64_t row_pieces = (a.weight->rows + kRowsPerPiece - 1) / kRowsPerPiece;
+  const int64_t token_pieces = (a.num_tokens + tokens_per_piece - 1) / tokens_per_piece;
+  with_dtype(a.weight->dtype, [&](auto tag) {
+    pool.parallel_for(row_pieces * token_pieces, [&](int64_t piece, int) {
+      const int64_t row = piece % row_pieces * kRowsPerPiece;
+      const int64_t token = piece / row_pieces * tokens_per_piece;
+      const int64_t last_row = row + kRowsPerPiece < a.weight->rows ? row + kRowsPerPiece : a.weight->rows;
+      const int64_t last = token + tokens_per_piece < a.num_tokens ? token + tokens_per_piece : a.num_tokens;
+      matmul_block<decltype(tag)>(a, row, last_row, token, last);
+    });
+  });
+}
+
+}  // namespace quire::QUIRE_VARIANT

@@ -1,0 +1,80 @@
+// bf16 and f16 as scalars. Kernels convert whole vectors; this is for tails, the reference and loading.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "tensor.h"
+
+namespace quire {
+
+static inline float bits_to_float(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+static inline uint32_t float_to_bits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  return bits;
+}
+
+static inline float bf16_to_float(uint16_t half) { return bits_to_float(uint32_t{half} << 16); }
+
+// Round to nearest even; NaN stays NaN.
+static inline uint16_t float_to_bf16(float value) {
+  const uint32_t bits = float_to_bits(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static inline float f16_to_float(uint16_t half) {
+  const uint32_t sign = uint32_t{half & 0x8000u} << 16;
+  const uint32_t exponent = (half >> 10) & 0x1f;
+  const uint32_t mantissa = half & 0x3ff;
+  if (exponent == 0x1f) return bits_to_float(sign | 0x7f800000 | mantissa << 13);
+  if (exponent != 0) return bits_to_float(sign | (exponent + 112) << 23 | mantissa << 13);
+  // Subnormal: mantissa * 2^-24, exact in f32.
+  const float magnitude = static_cast<float>(mantissa) * 0x1.0p-24f;
+  return sign != 0 ? -magnitude : magnitude;
+}
+
+// Round to nearest even; too large becomes infinite; NaN stays NaN.
+static inline uint16_t float_to_f16(float value) {
+  const uint32_t bits = float_to_bits(value);
+  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000);
+  const uint32_t magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
+  if (magnitude < 0x38800000) {
+    // Adding 0.5 puts the f16 subnormal's last place at the f32's: the hardware rounds for us.
+    const float rounded = bits_to_float(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (float_to_bits(rounded) - 0x3f000000));
+  }
+  const uint32_t odd = (magnitude >> 13) & 1;
+  return static_cast<uint16_t>(sign | ((magnitude + 0xfff + odd - 0x38000000) >> 13));
+}
+
+// Element i of a tensor's memory, whatever its form. Memory need not be aligned.
+static inline float element(const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, static_cast<const char*>(data) + i * 4, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, static_cast<const char*>(data) + i * 2, 2);
+  return dtype == DType::kBF16 ? bf16_to_float(half) : f16_to_float(half);
+}
+
+static inline void set_element(void* data, DType dtype, int64_t i, float value) {
+  if (dtype == DType::kF32) {
+    std::memcpy(static_cast<char*>(data) + i * 4, &value, 4);
+    return;
+  }
+  const uint16_t half = dtype == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
+  std::memcpy(static_cast<char*>(data) + i * 2, &half, 2);
+}
+
+}  // namespace quire

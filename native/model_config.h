@@ -1,0 +1,57 @@
+// What engine/model-config.ts and engine/native.ts say of a model, as plain structs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "batch.h"
+#include "tensor.h"
+
+namespace quire {
+
+struct ModelConfig {
+  int vocab_size;
+  int hidden_size;
+  int intermediate_size;
+  int num_layers;
+  int num_heads;
+  int num_kv_heads;
+  int head_size;
+  float norm_eps;
+  bool is_gelu;  // gelu_tanh, else silu
+  bool qk_norm;
+  std::vector<float> rope_inv_freq;
+  std::vector<int32_t> sliding_windows;  // [num_layers], 0 is all
+};
+
+struct TensorSource {
+  std::string slot;
+  int layer;  // -1 for a global slot
+  DType dtype;
+  int64_t rows;  // 1 for a vector
+  int64_t cols;
+  int file;  // -1: seeded random numbers
+  int64_t offset;
+  int64_t bytes;
+};
+
+struct ModelFiles {
+  std::vector<std::string> paths;
+  std::vector<TensorSource> tensors;
+};
+
+struct ModelOptions {
+  std::string backend;      // "cpu" or "reference"
+  std::string cpu_variant;  // "" picks the best
+  bool keep_dtype;          // else matrices become `dtype`
+  DType dtype;
+  DType kv_cache_dtype;
+  int block_size;
+  BatchSizes sizes;
+  int threads;
+  uint32_t seed;
+  bool keep_logits;  // all raw logits of a step stay readable, for tests and tools
+};
+
+}  // namespace quire

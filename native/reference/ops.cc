@@ -1,0 +1,200 @@
+// Every op again, naive, one thread, accumulating in double: the specification the backends are tested
+// against.
+#include "ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "float16.h"
+#include "reference/sampler.h"
+
+namespace quire {
+
+namespace {
+
+void embed(const EmbedArgs& a, ThreadPool&) {
+  const int64_t size = a.table->cols;
+  for (int t = 0; t < a.num_tokens; t++) {
+    for (int64_t i = 0; i < size; i++) {
+      a.out[t * size + i] = element(a.table->data, a.table->dtype, a.token_ids[t] * size + i);
+    }
+  }
+}
+
+void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, float eps) {
+  double sum = 0;
+  for (int i = 0; i < size; i++) sum += double{x[i]} * x[i];
+  const double scale = 1 / std::sqrt(sum / size + eps);
+  for (int i = 0; i < size; i++) {
+    out[i] = static_cast<float>(x[i] * scale * element(weight.data, weight.dtype, i));
+  }
+}
+
+void rms_norm(const RmsNormArgs& a, ThreadPool&) {
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    float* residual = a.residual + t * a.size;
+    for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += a.x[t * a.size + i];
+    rms_norm_row(a.out + t * a.size, residual, *a.weight, a.size, a.eps);
+  }
+}
+
+void matmul(const MatmulArgs& a, ThreadPool&) {
+  const int64_t num_inputs = a.weight->cols;
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    for (int64_t n = 0; n < a.weight->rows; n++) {
+      double sum = a.bias != nullptr ? element(a.bias->data, a.bias->dtype, n) : 0;
+      for (int64_t k = 0; k < num_inputs; k++) {
+        sum += double{a.x[t * a.x_stride + k]} * element(a.weight->data, a.weight->dtype, n * num_inputs + k);
+      }
+      a.out[t * a.out_stride + n] = static_cast<float>(sum);
+    }
+  }
+}
+
+void rope_table(const RopeTableArgs& a, ThreadPool&) {
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    float* row = a.out + t * 2 * a.num_freqs;
+    for (int i = 0; i < a.num_freqs; i++) {
+      const float angle = static_cast<float>(a.positions[t]) * a.inv_freq[i];
+      row[i] = static_cast<float>(std::cos(double{angle}));
+      row[a.num_freqs + i] = static_cast<float>(std::sin(double{angle}));
+    }
+  }
+}
+
+void rotate(float* head, const float* cos, const float* sin, int num_freqs) {
+  for (int i = 0; i < num_freqs; i++) {
+    const double low = head[i];
+    const double high = head[num_freqs + i];
+    head[i] = static_cast<float>(low * cos[i] - high * sin[i]);
+    head[num_freqs + i] = static_cast<float>(high * cos[i] + low * sin[i]);
+  }
+}
+
+void rope_and_cache(const RopeAndCacheArgs& a, ThreadPool&) {
+  const KvCache& cache = *a.cache;
+  const int size = cache.head_size;
+  const int num_rotated = a.num_heads + cache.num_kv_heads;
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    float* row = a.qkv + t * (num_rotated + cache.num_kv_heads) * size;
+    const float* cos = a.rope_table + t * 2 * a.num_freqs;
+    for (int h = 0; h < num_rotated; h++) {
+      float* head = row + h * size;
+      const Tensor* norm = h < a.num_heads ? a.q_norm : a.k_norm;
+      if (norm != nullptr) rms_norm_row(head, head, *norm, size, a.norm_eps);
+      rotate(head, cos, cos + a.num_freqs, a.num_freqs);
+    }
+    const int64_t slot = a.slot_mapping[t];
+    if (slot < 0) continue;
+    for (int h = 0; h < cache.num_kv_heads; h++) {
+      const int64_t block = slot / cache.block_size;
+      const int64_t at =
+          ((block * cache.num_kv_heads + h) * cache.block_size + slot % cache.block_size) * size;
+      for (int i = 0; i < size; i++) {
+        set_element(cache.k, cache.dtype, at + i, row[(a.num_heads + h) * size + i]);
+        set_element(cache.v, cache.dtype, at + i, row[(num_rotated + h) * size + i]);
+      }
+    }
+  }
+}
+
+// One query of one head: softmax(q . k) v over keys [first, last], written out in full.
+void attend(const AttentionArgs& a, const float* q, float* out, int kv_head, const int32_t* blocks, int first,
+            int last) {
+  const KvCache& cache = *a.cache;
+  const int size = cache.head_size;
+  const auto key_at = [&](int p) {
+    const int64_t block = blocks[p / cache.block_size];
+    return ((block * cache.num_kv_heads + kv_head) * cache.block_size + p % cache.block_size) * size;
+  };
+  std::vector<double> scores;
+  for (int p = first; p <= last; p++) {
+    double dot = 0;
+    for (int i = 0; i < size; i++) dot += double{q[i]} * element(cache.k, cache.dtype, key_at(p) + i);
+    scores.push_back(dot * a.scale);
+  }
+  const double max = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - max);
+  for (int i = 0; i < size; i++) {
+    double value = 0;
+    for (int p = first; p <= last; p++) {
+      value += scores[p - first] / sum * element(cache.v, cache.dtype, key_at(p) + i);
+    }
+    out[i] = static_cast<float>(value);
+  }
+}
+
+void attention(const AttentionArgs& a, ThreadPool&) {
+  const int size = a.cache->head_size;
+  const int group = a.num_heads / a.cache->num_kv_heads;
+  for (int s = 0; s < a.num_seqs; s++) {
+    const int32_t* blocks = a.block_table + int64_t{a.seq_rows[s]} * a.max_blocks_per_seq;
+    const int num_queries = a.query_start_loc[s + 1] - a.query_start_loc[s];
+    for (int j = 0; j < num_queries; j++) {
+      const int64_t t = a.query_start_loc[s] + j;
+      const int position = a.context_lens[s] - num_queries + j;
+      const int first = a.sliding_window > 0 ? std::max(0, position - a.sliding_window + 1) : 0;
+      for (int h = 0; h < a.num_heads; h++) {
+        attend(a, a.q + t * a.q_stride + h * size, a.out + (t * a.num_heads + h) * size, h / group, blocks,
+               first, position);
+      }
+    }
+  }
+}
+
+void silu_mul(const GatedActivationArgs& a, ThreadPool&) {
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    for (int i = 0; i < a.size; i++) {
+      const double gate = a.gate_up[t * 2 * a.size + i];
+      const double up = a.gate_up[t * 2 * a.size + a.size + i];
+      a.out[t * a.size + i] = static_cast<float>(gate / (1 + std::exp(-gate)) * up);
+    }
+  }
+}
+
+void gelu_mul(const GatedActivationArgs& a, ThreadPool&) {
+  constexpr double kSqrt2OverPi = 0.7978845608028654;
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    for (int i = 0; i < a.size; i++) {
+      const double gate = a.gate_up[t * 2 * a.size + i];
+      const double up = a.gate_up[t * 2 * a.size + a.size + i];
+      const double inner = kSqrt2OverPi * (gate + 0.044715 * gate * gate * gate);
+      a.out[t * a.size + i] = static_cast<float>(0.5 * gate * (1 + std::tanh(inner)) * up);
+    }
+  }
+}
+
+void gather_rows(const GatherRowsArgs& a, ThreadPool&) {
+  for (int64_t r = 0; r < a.num_rows; r++) {
+    std::memcpy(a.out + r * a.size, a.x + int64_t{a.rows[r]} * a.size, sizeof(float) * a.size);
+  }
+}
+
+void copy_blocks(const CopyBlocksArgs& a, ThreadPool&) {
+  const KvCache& cache = *a.cache;
+  const size_t bytes =
+      dtype_size(cache.dtype) * cache.num_kv_heads * cache.block_size * static_cast<size_t>(cache.head_size);
+  for (int i = 0; i < a.num_pairs; i++) {
+    const size_t from = a.pairs[2 * i] * bytes;
+    const size_t to = a.pairs[2 * i + 1] * bytes;
+    std::memcpy(static_cast<char*>(cache.k) + to, static_cast<const char*>(cache.k) + from, bytes);
+    std::memcpy(static_cast<char*>(cache.v) + to, static_cast<const char*>(cache.v) + from, bytes);
+  }
+}
+
+void sample(const SampleArgs& a, ThreadPool&) {
+  for (int i = 0; i < a.num_rows; i++) reference_sample_row(a, i);
+}
+
+}  // namespace
+
+const Ops& reference_ops() {
+  static const Ops ops = {"reference", embed,    rms_norm, matmul,      rope_table, rope_and_cache,
+                          attention,   silu_mul, gelu_mul, gather_rows, sample,     copy_blocks};
+  return ops;
+}
+
+}  // namespace quire

@@ -1,0 +1,60 @@
+// A fixed set of threads that share the pieces of one loop. The caller works as one of them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace quire {
+
+class ThreadPool {
+ public:
+  // num_threads >= 1 counts the caller; num_threads - 1 threads are started.
+  explicit ThreadPool(int num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()). Pieces
+  // are handed out by a counter, so that a descheduled thread delays the piece it holds and not the loop.
+  // Returns when all are done; rethrows the first exception of a piece. One loop at a time, from one thread.
+  template <typename Body>
+  void parallel_for(int64_t num_pieces, const Body& body) {
+    run(
+        num_pieces,
+        [](const void* b, int64_t piece, int thread) { (*static_cast<const Body*>(b))(piece, thread); },
+        &body);
+  }
+
+ private:
+  using Call = void (*)(const void* body, int64_t piece, int thread);
+
+  void run(int64_t num_pieces, Call call, const void* body);
+  void work(int thread);
+  void worker_loop(int thread);
+  uint64_t wait_for_loop(uint64_t seen);
+
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::condition_variable idle_;
+  // Number of the newest loop; a worker that has seen it sleeps until the next.
+  std::atomic<uint64_t> loop_{0};
+  std::atomic<int> num_busy_{0};
+  std::atomic<bool> stopping_{false};
+
+  // The loop under way. Written before loop_ moves on, read by workers after they saw it move.
+  Call call_ = nullptr;
+  const void* body_ = nullptr;
+  int64_t num_pieces_ = 0;
+  std::atomic<int64_t> next_piece_{0};
+  std::exception_ptr error_;
+};
+
+}  // namespace quire

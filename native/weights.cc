@@ -1,0 +1,171 @@
+#include "weights.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+
+#include "float16.h"
+#include "philox.h"
+
+namespace quire {
+
+namespace {
+
+constexpr float kDummyStddev = 0.02f;
+constexpr int64_t kElementsPerPiece = 1 << 16;
+
+struct Slot {
+  const char* name;
+  Tensor LayerWeights::*tensor;
+  int64_t rows;  // 1 for a vector
+  int64_t cols;
+  bool is_required;
+};
+
+std::vector<Slot> layer_slots(const ModelConfig& c) {
+  const int64_t q = int64_t{c.num_heads} * c.head_size;
+  const int64_t kv = int64_t{c.num_kv_heads} * c.head_size;
+  const int64_t hidden = c.hidden_size;
+  const int64_t inner = c.intermediate_size;
+  using L = LayerWeights;
+  return {{"input_norm", &L::input_norm, 1, hidden, true},
+          {"q_proj", &L::q_proj, q, hidden, true},
+          {"k_proj", &L::k_proj, kv, hidden, true},
+          {"v_proj", &L::v_proj, kv, hidden, true},
+          {"o_proj", &L::o_proj, hidden, q, true},
+          {"q_bias", &L::q_bias, 1, q, false},
+          {"k_bias", &L::k_bias, 1, kv, false},
+          {"v_bias", &L::v_bias, 1, kv, false},
+          {"o_bias", &L::o_bias, 1, hidden, false},
+          {"q_norm", &L::q_norm, 1, c.head_size, c.qk_norm},
+          {"k_norm", &L::k_norm, 1, c.head_size, c.qk_norm},
+          {"post_attention_norm", &L::post_attention_norm, 1, hidden, true},
+          {"gate_proj", &L::gate_proj, inner, hidden, true},
+          {"up_proj", &L::up_proj, inner, hidden, true},
+          {"down_proj", &L::down_proj, hidden, inner, true},
+          {"gate_bias", &L::gate_bias, 1, inner, false},
+          {"up_bias", &L::up_bias, 1, inner, false},
+          {"down_bias", &L::down_bias, 1, hidden, false}};
+}
+
+std::string shape_text(int64_t rows, int64_t cols) {
+  return rows == 1 ? "[" + std::to_string(cols) + "]"
+                   : "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
+}
+
+std::string source_name(const TensorSource& source) {
+  return source.layer < 0 ? source.slot : "layer " + std::to_string(source.layer) + " " + source.slot;
+}
+
+void check_shape(const TensorSource& source, int64_t rows, int64_t cols) {
+  if (source.rows == rows && source.cols == cols) return;
+  throw std::runtime_error("tensor " + source_name(source) + " has shape " +
+                           shape_text(source.rows, source.cols) + ", expected " + shape_text(rows, cols));
+}
+
+// Standard normal numbers times kDummyStddev from the tensor's own stream (Box-Muller); norms are 1.
+float dummy_value(const TensorSource& source, uint32_t seed, uint64_t stream, int64_t i) {
+  if (source.rows == 1) return source.slot.find("norm") != std::string::npos ? 1.0f : 0.0f;
+  const PhiloxBlock block = philox4x32(seed, 0, static_cast<uint64_t>(i), stream);
+  const double u = (block.words[0] + 1.0) * 0x1.0p-32;
+  const double angle = block.words[1] * 0x1.0p-32 * 6.283185307179586;
+  return kDummyStddev * static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(angle));
+}
+
+uint64_t stream_of(const TensorSource& source) {
+  uint64_t hash = 1469598103934665603u;  // FNV-1a
+  for (char c : source_name(source)) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  return hash;
+}
+
+}  // namespace
+
+Weights::Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options,
+                 ThreadPool& pool) {
+  for (const std::string& path : files.paths) map_file(path);
+  std::map<std::pair<int, std::string>, const TensorSource*> sources;
+  for (const TensorSource& source : files.tensors) sources[{source.layer, source.slot}] = &source;
+  const auto find = [&](int layer, const char* slot, int64_t rows, int64_t cols, bool is_required) {
+    const auto found = sources.find({layer, slot});
+    if (found == sources.end()) {
+      const std::string where = layer < 0 ? "" : "layer " + std::to_string(layer) + " ";
+      if (is_required) throw std::runtime_error("tensor " + where + slot + " is missing");
+      return Tensor{};
+    }
+    check_shape(*found->second, rows, cols);
+    return place(*found->second, options, pool);
+  };
+  embed_tokens = find(-1, "embed_tokens", config.vocab_size, config.hidden_size, true);
+  final_norm = find(-1, "final_norm", 1, config.hidden_size, true);
+  lm_head = find(-1, "lm_head", config.vocab_size, config.hidden_size, false);
+  if (!lm_head) lm_head = embed_tokens;
+  layers.resize(config.num_layers);
+  for (int layer = 0; layer < config.num_layers; layer++) {
+    for (const Slot& slot : layer_slots(config)) {
+      layers[layer].*slot.tensor = find(layer, slot.name, slot.rows, slot.cols, slot.is_required);
+    }
+  }
+}
+
+Weights::~Weights() {
+  for (const Mapping& mapping : mappings_) munmap(mapping.data, static_cast<size_t>(mapping.size));
+}
+
+void Weights::map_file(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) throw std::runtime_error("cannot open " + path + ": " + std::strerror(errno));
+  struct stat status;
+  void* data = MAP_FAILED;
+  if (fstat(file, &status) == 0 && status.st_size > 0) {
+    data = mmap(nullptr, static_cast<size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
+  }
+  const int error = errno;
+  close(file);
+  if (data == MAP_FAILED) throw std::runtime_error("cannot map " + path + ": " + std::strerror(error));
+  mappings_.push_back({data, status.st_size});
+}
+
+void* Weights::allocate(int64_t bytes) {
+  owned_.emplace_back(new char[static_cast<size_t>(bytes)]);
+  return owned_.back().get();
+}
+
+Tensor Weights::place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool) {
+  const int64_t count = source.rows * source.cols;
+  const bool is_matrix = source.rows > 1;
+  const DType dtype = !is_matrix ? DType::kF32 : options.keep_dtype ? source.dtype : options.dtype;
+  const int64_t bytes = count * static_cast<int64_t>(dtype_size(dtype));
+  bytes_ += bytes;
+  const int64_t num_pieces = (count + kElementsPerPiece - 1) / kElementsPerPiece;
+  const auto fill = [&](const auto& value_of) {
+    void* data = allocate(bytes);
+    pool.parallel_for(num_pieces, [&](int64_t piece, int) {
+      const int64_t last = std::min(count, (piece + 1) * kElementsPerPiece);
+      for (int64_t i = piece * kElementsPerPiece; i < last; i++) set_element(data, dtype, i, value_of(i));
+    });
+    return Tensor{data, dtype, source.rows, source.cols};
+  };
+  if (source.file < 0) {
+    const uint64_t stream = stream_of(source);
+    return fill([&](int64_t i) { return dummy_value(source, options.seed, stream, i); });
+  }
+  const int64_t source_bytes = count * static_cast<int64_t>(dtype_size(source.dtype));
+  if (source.file >= static_cast<int>(mappings_.size()) || source.bytes != source_bytes ||
+      source.offset < 0 || source.offset > mappings_[source.file].size - source_bytes) {
+    throw std::runtime_error("tensor " + source_name(source) + " lies outside its file: " +
+                             std::to_string(source_bytes) + " bytes at " + std::to_string(source.offset));
+  }
+  const char* data = static_cast<const char*>(mappings_[source.file].data) + source.offset;
+  const bool is_aligned = reinterpret_cast<uintptr_t>(data) % dtype_size(source.dtype) == 0;
+  if (dtype == source.dtype && is_aligned) return {data, dtype, source.rows, source.cols};
+  return fill([&](int64_t i) { return element(data, source.dtype, i); });
+}
+
+}  // namespace quire

@@ -1,0 +1,57 @@
+// The weights of one model: files mapped read-only, tensors found by slot, converted only where the form must
+// change.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model_config.h"
+#include "tensor.h"
+#include "thread_pool.h"
+
+namespace quire {
+
+struct LayerWeights {
+  Tensor input_norm;
+  Tensor q_proj, k_proj, v_proj, o_proj;
+  Tensor q_bias, k_bias, v_bias, o_bias;
+  Tensor q_norm, k_norm;
+  Tensor post_attention_norm;
+  Tensor gate_proj, up_proj, down_proj;
+  Tensor gate_bias, up_bias, down_bias;
+};
+
+class Weights {
+ public:
+  // Throws std::runtime_error naming slot, found and expected when a tensor is missing, misshapen or outside
+  // its file.
+  Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options, ThreadPool& pool);
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  Tensor embed_tokens;
+  Tensor final_norm;
+  Tensor lm_head;  // embed_tokens when the file has none
+  std::vector<LayerWeights> layers;
+  // Mapped or allocated, counted once per tensor.
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  struct Mapping {
+    void* data;
+    int64_t size;
+  };
+
+  void map_file(const std::string& path);
+  Tensor place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool);
+  void* allocate(int64_t bytes);
+
+  std::vector<Mapping> mappings_;
+  std::vector<std::unique_ptr<char[]>> owned_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace quire

@@ -1,0 +1,380 @@
+// Every op of every variant this machine can run against native/reference, on shapes that sit on seams, and
+// the promise that a row's result depends on the row alone, bit for bit.
+//
+//   ops_test [--seed N] [--filter NAME]   prints a line per group, then "N passed, N failed"; exit status 1
+//   on failure.
+//
+// Tolerance: at most twice the error that a plain f32 implementation makes, estimated per output from the
+// magnitudes that were added up: n roundings of half an ulp each of the sum of absolute terms.
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "float16.h"
+#include "ops.h"
+#include "philox.h"
+#include "sampler_cases.h"
+#include "test_tools.h"
+
+namespace quire::test {
+
+namespace {
+
+constexpr double kUlp = 0x1.0p-23;
+
+std::vector<DType> weight_dtypes() { return {DType::kF32, DType::kF16, DType::kBF16}; }
+
+void test_matmul(Run& run, const Ops& ops) {
+  ThreadPool one(1), three(3);
+  for (DType dtype : weight_dtypes()) {
+    for (int inputs : {1, 8, 15, 16, 17, 64, 172, 300}) {
+      for (int outputs : {1, 3, 4, 5, 9, 33, 70}) {
+        for (int tokens : {1, 2, 5, 6, 7, 13, 40}) {
+          const Matrix weight(run, outputs, inputs, dtype), bias(run, 1, outputs, dtype);
+          const std::vector<float> x = run.values(tokens * inputs);
+          std::vector<float> expected(tokens * outputs), found(tokens * (outputs + 3), -1.0f), again(found);
+          const bool has_bias = run.below(2) == 0;
+          const Tensor* b = has_bias ? &bias.tensor : nullptr;
+          reference_ops().matmul({expected.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs},
+                                 one);
+          ops.matmul({found.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs + 3}, one);
+          ops.matmul({again.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs + 3}, three);
+          run.check(found == again, "matmul depends on the thread count");
+          for (int t = 0; t < tokens; t++) {
+            for (int n = 0; n < outputs; n++) {
+              double magnitude = has_bias ? std::fabs(bias.at(n)) : 0;
+              for (int k = 0; k < inputs; k++) {
+                magnitude += std::fabs(double{x[t * inputs + k]} * weight.at(int64_t{n} * inputs + k));
+              }
+              run.near(found[t * (outputs + 3) + n], expected[t * outputs + n],
+                       2 * (inputs + 1) * kUlp / 2 * magnitude, "matmul");
+            }
+            // The same row alone.
+            std::vector<float> alone(outputs);
+            ops.matmul({alone.data(), x.data() + t * inputs, &weight.tensor, b, 1, inputs, outputs}, one);
+            run.check(
+                std::memcmp(alone.data(), found.data() + t * (outputs + 3), sizeof(float) * outputs) == 0,
+                "a row of matmul depends on its neighbours");
+            run.check(found[t * (outputs + 3) + outputs] == -1.0f, "matmul writes past its columns");
+          }
+        }
+      }
+    }
+  }
+}
+
+void test_embed_and_gather(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  for (DType dtype : weight_dtypes()) {
+    for (int size : {1, 8, 17, 64, 172}) {
+      const Matrix table(run, 50, size, dtype);
+      for (int tokens : {1, 3, 100}) {
+        std::vector<int32_t> ids(tokens);
+        for (int32_t& id : ids) id = run.below(50);
+        std::vector<float> expected(tokens * size), found(tokens * size);
+        reference_ops().embed({expected.data(), &table.tensor, ids.data(), tokens}, pool);
+        ops.embed({found.data(), &table.tensor, ids.data(), tokens}, pool);
+        run.check(expected == found, "embed");
+        for (int32_t& id : ids) id = run.below(tokens);
+        std::vector<float> expected_rows(tokens * size), found_rows(tokens * size);
+        reference_ops().gather_rows({expected_rows.data(), found.data(), ids.data(), tokens, size}, pool);
+        ops.gather_rows({found_rows.data(), found.data(), ids.data(), tokens, size}, pool);
+        run.check(expected_rows == found_rows, "gather_rows");
+      }
+    }
+  }
+}
+
+void test_rms_norm(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  for (DType dtype : weight_dtypes()) {
+    for (int size : {1, 7, 16, 64, 172, 1000}) {
+      for (int tokens : {1, 2, 70}) {
+        for (bool adds : {false, true}) {
+          const Matrix weight(run, 1, size, dtype);
+          const std::vector<float> x = run.values(tokens * size);
+          std::vector<float> residual = run.values(tokens * size), residual_found = residual;
+          std::vector<float> expected(tokens * size), found(tokens * size);
+          const float* added = adds ? x.data() : nullptr;
+          reference_ops().rms_norm(
+              {expected.data(), residual.data(), added, &weight.tensor, tokens, size, 1e-5f}, pool);
+          ops.rms_norm({found.data(), residual_found.data(), added, &weight.tensor, tokens, size, 1e-5f},
+                       pool);
+          run.check(residual == residual_found, "rms_norm's residual");
+          for (size_t i = 0; i < found.size(); i++) {
+            run.near(found[i], expected[i], (size + 8) * kUlp * (std::fabs(expected[i]) + 1e-30), "rms_norm");
+          }
+        }
+      }
+    }
+  }
+}
+
+void test_activations(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  for (int size : {1, 9, 16, 172}) {
+    for (int tokens : {1, 5}) {
+      std::vector<float> gate_up = run.values(tokens * 2 * size);
+      for (float& value : gate_up) value *= 12;
+      gate_up[0] = -200;
+      gate_up[gate_up.size() / 2] = 200;
+      std::vector<float> expected(tokens * size), found(tokens * size);
+      for (bool gelu : {false, true}) {
+        (gelu ? reference_ops().gelu_mul : reference_ops().silu_mul)(
+            {expected.data(), gate_up.data(), tokens, size}, pool);
+        (gelu ? ops.gelu_mul : ops.silu_mul)({found.data(), gate_up.data(), tokens, size}, pool);
+        for (int i = 0; i < tokens * size; i++) {
+          const double up = gate_up[(i / size) * 2 * size + size + i % size];
+          const double gate = gate_up[(i / size) * 2 * size + i % size];
+          // gelu's 1 + tanh loses what is small against 1, and so does a plain f32 implementation.
+          const double scale = gelu ? std::fabs(gate * up) : std::fabs(expected[i]);
+          run.near(found[i], expected[i], 8 * kUlp * scale + 1e-30, gelu ? "gelu_mul" : "silu_mul");
+        }
+      }
+    }
+  }
+}
+
+void test_rope_and_cache(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  for (DType cache_dtype : {DType::kF32, DType::kBF16}) {
+    for (int size : {8, 16, 64, 80, 128}) {
+      for (bool norms : {false, true}) {
+        const int heads = 6, kv_heads = 2, tokens = 9, block_size = 8, num_blocks = 5;
+        const int num_freqs = size / 2;
+        std::vector<float> inv_freq(num_freqs);
+        for (int i = 0; i < num_freqs; i++) inv_freq[i] = std::pow(10000.0f, -2.0f * i / size);
+        std::vector<int32_t> positions(tokens), slots(tokens);
+        for (int t = 0; t < tokens; t++) {
+          positions[t] = run.below(100000);
+          slots[t] = t == 3 ? -1 : 8 + 3 * t;
+        }
+        std::vector<float> table(tokens * 2 * num_freqs), table_found(table);
+        reference_ops().rope_table({table.data(), positions.data(), inv_freq.data(), tokens, num_freqs},
+                                   pool);
+        ops.rope_table({table_found.data(), positions.data(), inv_freq.data(), tokens, num_freqs}, pool);
+        for (size_t i = 0; i < table.size(); i++) run.near(table_found[i], table[i], 2 * kUlp, "rope_table");
+
+        const Matrix q_norm(run, 1, size, DType::kF32), k_norm(run, 1, size, DType::kF32);
+        const std::vector<float> qkv = run.values(tokens * (heads + 2 * kv_heads) * size);
+        std::vector<float> expected = qkv, found = qkv;
+        PagedCache left(num_blocks, kv_heads, block_size, size, cache_dtype), right = left;
+        const Tensor* q = norms ? &q_norm.tensor : nullptr;
+        const Tensor* k = norms ? &k_norm.tensor : nullptr;
+        const KvCache left_cache = left.view(), right_cache = right.view();
+        reference_ops().rope_and_cache(
+            {expected.data(), &left_cache, slots.data(), table.data(), q, k, 1e-6f, tokens, heads, num_freqs},
+            pool);
+        ops.rope_and_cache(
+            {found.data(), &right_cache, slots.data(), table.data(), q, k, 1e-6f, tokens, heads, num_freqs},
+            pool);
+        const double factor = norms ? (size + 8) * kUlp * 4 : 4 * kUlp;
+        for (size_t i = 0; i < found.size(); i++)
+          run.near(found[i], expected[i], factor * 4, "rope_and_cache");
+        const double cache_step = cache_dtype == DType::kF32 ? factor * 4 : 0x1.0p-7 * 4;
+        for (int64_t i = 0; i < left.size(); i++) {
+          run.near(right.k_at(i), left.k_at(i), cache_step, "rope_and_cache's keys");
+          run.near(right.v_at(i), left.v_at(i), cache_step, "rope_and_cache's values");
+        }
+      }
+    }
+  }
+}
+
+struct AttentionCase {
+  int heads, kv_heads, size, block_size, window;
+  DType dtype;
+};
+
+// A paged cache holding `context` keys for each sequence, and queries for the last `queries` of each.
+struct AttentionBatch {
+  AttentionBatch(Run& run, const AttentionCase& c,
+                 const std::vector<std::pair<int, int>>& context_and_queries)
+      : shape(c),
+        max_blocks(200 / c.block_size + 1),
+        cache(static_cast<int>(context_and_queries.size()) * max_blocks + 1, c.kv_heads, c.block_size, c.size,
+              c.dtype) {
+    cache.fill(run);
+    starts.push_back(0);
+    int next_block = 1;
+    for (const auto& [context, queries] : context_and_queries) {
+      contexts.push_back(context);
+      rows.push_back(static_cast<int>(rows.size()));
+      starts.push_back(starts.back() + queries);
+      for (int b = 0; b < max_blocks; b++) table.push_back(next_block++);
+    }
+    // Rows and blocks out of order, as they are after a while of serving.
+    for (size_t i = table.size() - 1; i > 0; i--)
+      std::swap(table[i], table[run.below(static_cast<int>(i) + 1)]);
+    q = run.values(starts.back() * c.heads * c.size);
+  }
+
+  std::vector<float> attend(const Ops& ops, ThreadPool& pool) const {
+    std::vector<float> out(q.size());
+    const KvCache view = const_cast<PagedCache&>(cache).view();
+    ops.attention({out.data(), q.data(), int64_t{shape.heads} * shape.size, &view, starts.data(),
+                   contexts.data(), rows.data(), table.data(), max_blocks, static_cast<int>(contexts.size()),
+                   shape.heads, 1.0f / std::sqrt(static_cast<float>(shape.size)), shape.window},
+                  pool);
+    return out;
+  }
+
+  AttentionCase shape;
+  int max_blocks;
+  PagedCache cache;
+  std::vector<int32_t> starts, contexts, rows, table;
+  std::vector<float> q;
+};
+
+void test_attention_case(Run& run, const Ops& ops, const AttentionCase& c) {
+  ThreadPool one(1), three(3);
+  const int bs = c.block_size;
+  const std::vector<std::pair<int, int>> decodes = {{1, 1},      {bs - 1, 1}, {bs, 1},
+                                                    {bs + 1, 1}, {33, 1},     {190, 1}};
+  const std::vector<std::pair<int, int>> mixed = {{64, 1}, {1, 1}, {40, 40}, {97, 5}, {33, 33}, {bs + 1, 2}};
+  for (const auto& lens : {decodes, mixed}) {
+    const AttentionBatch batch(run, c, lens);
+    const std::vector<float> expected = batch.attend(reference_ops(), one);
+    const std::vector<float> found = batch.attend(ops, one);
+    run.check(found == batch.attend(ops, three), "attention depends on the thread count");
+    // Values are within [-1, 1]; scores of magnitude <= sqrt(size) carry size roundings into the weights.
+    const double tolerance = 2 * kUlp * (c.size + 200) * 4;
+    for (size_t i = 0; i < found.size(); i++) run.near(found[i], expected[i], tolerance, "attention");
+  }
+  // One prompt of 90 tokens, whole and in chunks: the same bits for every query.
+  const AttentionBatch whole(run, c, {{90, 90}});
+  const std::vector<float> expected = whole.attend(ops, one);
+  for (int chunk : {1, 7, 32, 89}) {
+    std::vector<float> found;
+    for (int first = 0; first < 90; first += chunk) {
+      const int last = std::min(90, first + chunk);
+      AttentionBatch part = whole;
+      part.contexts[0] = last;
+      part.starts[1] = last - first;
+      part.q.assign(whole.q.begin() + first * c.heads * c.size, whole.q.begin() + last * c.heads * c.size);
+      const std::vector<float> out = part.attend(ops, one);
+      found.insert(found.end(), out.begin(), out.end());
+    }
+    run.check(found == expected, "attention depends on the chunking");
+  }
+}
+
+void test_attention(Run& run, const Ops& ops) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    for (int size : {8, 16, 24, 64, 80, 128, 256}) {
+      for (int block_size : {8, 16, 32}) {
+        for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {8, 2}, {8, 1}, {20, 1}}) {
+          const int window = run.below(2) == 0 ? 0 : 1 + run.below(40);
+          test_attention_case(run, ops, {heads, kv_heads, size, block_size, window, dtype});
+        }
+      }
+    }
+  }
+}
+
+void test_copy_blocks(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    PagedCache left(9, 2, 8, 24, dtype);
+    left.fill(run);
+    PagedCache right = left;
+    const std::vector<int32_t> pairs = {1, 5, 2, 6, 1, 8};
+    const KvCache left_cache = left.view(), right_cache = right.view();
+    reference_ops().copy_blocks({&left_cache, pairs.data(), 3}, pool);
+    ops.copy_blocks({&right_cache, pairs.data(), 3}, pool);
+    for (int64_t i = 0; i < left.size(); i++) {
+      run.check(left.k_at(i) == right.k_at(i) && left.v_at(i) == right.v_at(i), "copy_blocks");
+    }
+  }
+}
+
+void test_philox(Run& run, const Ops&) {
+  // Known answers of the generator's authors (Random123's kat_vectors).
+  const auto same = [](const PhiloxBlock& found, const uint32_t(&expected)[4]) {
+    return std::memcmp(found.words, expected, sizeof(expected)) == 0;
+  };
+  run.check(same(philox4x32(0, 0, 0, 0), {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}),
+            "philox of zeros");
+  run.check(same(philox4x32(~0u, ~0u, ~0ull, ~0ull), {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}),
+            "philox of ones");
+  run.check(same(philox4x32(0xa4093822, 0x299f31d0, 0x85a308d3243f6a88ull, 0x0370734413198a2eull),
+                 {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}),
+            "philox of pi");
+}
+
+void test_float16(Run& run, const Ops&) {
+  for (uint32_t bits = 0; bits < 0x10000; bits++) {
+    const uint16_t half = static_cast<uint16_t>(bits);
+    const float f16 = f16_to_float(half);
+    const float bf16 = bf16_to_float(half);
+    run.check(std::isnan(f16) ? std::isnan(f16_to_float(float_to_f16(f16))) : float_to_f16(f16) == half,
+              "f16 round trip");
+    run.check(std::isnan(bf16) ? std::isnan(bf16_to_float(float_to_bf16(bf16))) : float_to_bf16(bf16) == half,
+              "bf16 round trip");
+  }
+  run.check(float_to_f16(1.0f + 0x1.0p-11f) == 0x3c00 && float_to_f16(1.0f + 0x1.8p-10f) == 0x3c02,
+            "f16 ties to even");
+  run.check(float_to_f16(65520.0f) == 0x7c00 && float_to_f16(65519.0f) == 0x7bff, "f16 overflow");
+}
+
+// The harness itself: an op that is wrong in one element must be seen.
+void test_canary(Run& run, const Ops& ops) {
+  ThreadPool pool(1);
+  const Matrix weight(run, 5, 16, DType::kF32);
+  const std::vector<float> x = run.values(16);
+  std::vector<float> expected(5), found(5);
+  reference_ops().matmul({expected.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
+  ops.matmul({found.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
+  Run inner(run.seed(), false);
+  found[3] = found[3] * (1 + 0x1.0p-10f) + 0x1.0p-10f;
+  for (int i = 0; i < 5; i++) inner.near(found[i], expected[i], 2 * 17 * kUlp / 2 * 16, "canary");
+  run.check(inner.failed() == 1, "a wrong op goes unnoticed");
+}
+
+}  // namespace
+
+}  // namespace quire::test
+
+int main(int argc, char** argv) {
+  using namespace quire;
+  using namespace quire::test;
+  uint64_t seed = 20260101;
+  std::string filter;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    if (std::strcmp(argv[i], "--seed") == 0) seed = std::strtoull(argv[i + 1], nullptr, 10);
+    if (std::strcmp(argv[i], "--filter") == 0) filter = argv[i + 1];
+  }
+  const std::vector<std::pair<std::string, void (*)(Run&, const Ops&)>> groups = {
+      {"matmul", test_matmul},
+      {"embed_and_gather", test_embed_and_gather},
+      {"rms_norm", test_rms_norm},
+      {"activations", test_activations},
+      {"rope", test_rope_and_cache},
+      {"attention", test_attention},
+      {"copy_blocks", test_copy_blocks},
+      {"sampler", test_sampler},
+      {"philox", test_philox},
+      {"float16", test_float16},
+      {"canary", test_canary}};
+  int64_t passed = 0, failed = 0;
+  for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx2(), cpu_ops_portable()}) {
+    if (ops == nullptr) continue;
+    for (const auto& [name, test] : groups) {
+      if (!filter.empty() && filter != name) continue;
+      Run run(seed);
+      test(run, *ops);
+      std::printf("%s, %s: %lld checks, %lld failed (seed %llu)\n", name.c_str(), ops->name,
+                  static_cast<long long>(run.passed() + run.failed()), static_cast<long long>(run.failed()),
+                  static_cast<unsigned long long>(seed));
+      passed += run.failed() == 0 ? 1 : 0;
+      failed += run.failed() == 0 ? 0 : 1;
+    }
+  }
+  std::printf("%lld passed, %lld failed\n", static_cast<long long>(passed), static_cast<long long>(failed));
+  return failed == 0 && passed > 0 ? 0 : 1;
+}
