@@ -58,8 +58,9 @@ export interface TokenLogprobs {
 /** A finished request's own clock, in monotonic milliseconds. */
 export interface RequestTimes {
   scheduledMs: number;
-  firstTokenMs: number;
-  lastTokenMs: number;
+  /** Null when it ended before its first token. */
+  firstTokenMs: number | null;
+  lastTokenMs: number | null;
 }
 
 export interface FinishedRequest {

@@ -18,18 +18,28 @@ for (const [command, install] of [
   [process.env.CXX ?? 'g++', 'g++'],
 ]) {
   if (spawnSync(command, ['--version']).status !== 0) {
-    console.error(`quire: ${command} is needed to build the native addon: install it (Debian: apt-get install ${install})`);
+    console.error(
+      `quire: ${command} is needed to build the native addon: install it (Debian: apt-get install ${install})`,
+    );
     process.exit(1);
   }
 }
 
 // Settings that npm hands on (a user's nodedir, say) must not reach node-gyp: ours are complete.
 const env = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => !/^npm_(config|package_config_node_gyp)_(nodedir|disturl|dist_url)$/i.test(name)),
+  Object.entries(process.env).filter(
+    ([name]) => !/^npm_(config|package_config_node_gyp)_(nodedir|disturl|dist_url)$/i.test(name),
+  ),
 );
 const result = spawnSync(
   process.execPath,
-  [nodeGyp, 'configure', 'build', `--nodedir=${join(root, 'native', 'headers')}`, `--jobs=${availableParallelism()}`],
+  [
+    nodeGyp,
+    'configure',
+    'build',
+    `--nodedir=${join(root, 'native', 'headers')}`,
+    `--jobs=${availableParallelism()}`,
+  ],
   { cwd: join(root, 'native'), env, encoding: 'utf8', stdio: verbose ? 'inherit' : 'pipe' },
 );
 if (result.status !== 0) {

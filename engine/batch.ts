@@ -1,0 +1,153 @@
+// Writes a step's plan into the arena's arrays (native/batch.h). The only place where requests become numbers.
+
+import { maxLogitBias, type NativeModel } from './native.ts';
+import type { Request } from './request.ts';
+import type { ScheduledRequest, StepPlan } from './scheduler.ts';
+
+/** What one logits row of the step is for. */
+export interface LogitsRow {
+  request: Request;
+  /** The position whose token's log-probability the row reports; null for the row that samples the next token. */
+  promptPosition: number | null;
+}
+
+export interface FilledBatch {
+  numTokens: number;
+  numSeqs: number;
+  rows: LogitsRow[];
+}
+
+export interface BatchLayout {
+  blockSize: number;
+  /** Entries of one row of the block table. */
+  maxBlocksPerSeq: number;
+}
+
+/** vLLM's floor: below it the division of logits by the temperature loses its meaning in f32. */
+const minTemperature = 0.01;
+
+export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayout): FilledBatch {
+  const { batch } = model;
+  const rows: LogitsRow[] = [];
+  let token = 0;
+  batch.queryStartLoc[0] = 0;
+  plan.scheduled.forEach((scheduled, seq) => {
+    fillTokens(model, scheduled, token, layout);
+    token += scheduled.numTokens;
+    batch.queryStartLoc[seq + 1] = token;
+    batch.contextLens[seq] = scheduled.start + scheduled.numTokens;
+    batch.seqRows[seq] = scheduled.request.row as number;
+    batch.loraRows[seq] = -1;
+    fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
+  });
+  fillLists(model, rows);
+  return { numTokens: token, numSeqs: plan.scheduled.length, rows };
+}
+
+function fillTokens(
+  { batch }: NativeModel,
+  { request, start, numTokens }: ScheduledRequest,
+  firstToken: number,
+  { blockSize, maxBlocksPerSeq }: BatchLayout,
+): void {
+  const row = (request.row as number) * maxBlocksPerSeq;
+  for (let i = request.numBlocksInRow; i < request.blocks.length; i++) {
+    batch.blockTable[row + i] = request.blocks[i];
+  }
+  request.numBlocksInRow = request.blocks.length;
+  for (let i = 0; i < numTokens; i++) {
+    const position = start + i;
+    const block = request.blocks[Math.floor(position / blockSize)];
+    batch.tokenIds[firstToken + i] = request.tokenAt(position);
+    batch.positions[firstToken + i] = position;
+    batch.slotMapping[firstToken + i] = block * blockSize + (position % blockSize);
+  }
+}
+
+/** A row for every prompt token whose log-probability is wanted and not yet reported, and the row that samples. */
+function fillLogitsRows(
+  model: NativeModel,
+  { request, start, numTokens, samples }: ScheduledRequest,
+  firstToken: number,
+  rows: LogitsRow[],
+): void {
+  const end = start + numTokens;
+  if (request.wantsPromptLogprobs) {
+    const last = Math.min(end, request.numPromptTokens - 1);
+    for (let position = request.numPromptLogprobsDone; position <= last; position++) {
+      // The token at `position` is predicted by the row before it.
+      fillTargetRow(model, request, rows.length, firstToken + position - 1 - start, position);
+      rows.push({ request, promptPosition: position });
+    }
+  }
+  if (samples) {
+    fillSamplingRow(model, request, rows.length, firstToken + numTokens - 1);
+    rows.push({ request, promptPosition: null });
+  }
+}
+
+function fillTargetRow(
+  { batch }: NativeModel,
+  request: Request,
+  row: number,
+  token: number,
+  position: number,
+): void {
+  batch.logitsRows[row] = token;
+  batch.targetTokenIds[row] = request.tokenAt(position);
+  batch.numLogprobs[row] = request.spec.numPromptLogprobs;
+  batch.temperature[row] = 0;
+}
+
+function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number, token: number): void {
+  batch.logitsRows[row] = token;
+  batch.targetTokenIds[row] = -1;
+  batch.numLogprobs[row] = spec.numLogprobs;
+  batch.temperature[row] = spec.temperature > 0 ? Math.max(spec.temperature, minTemperature) : 0;
+  batch.topP[row] = spec.topP;
+  batch.minP[row] = spec.minP;
+  batch.topK[row] = spec.topK;
+  batch.seeds[2 * row] = spec.seed[0];
+  batch.seeds[2 * row + 1] = spec.seed[1];
+  batch.repetitionPenalty[row] = spec.repetitionPenalty;
+  batch.presencePenalty[row] = spec.presencePenalty;
+  batch.frequencyPenalty[row] = spec.frequencyPenalty;
+}
+
+/** The sparse lists: tokens seen (where a penalty needs them) and logit_bias, with stop tokens forbidden before minTokens. */
+function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
+  const sampling = ({ request, promptPosition }: LogitsRow) => (promptPosition === null ? request : null);
+  const numCounts = rows.reduce((sum, row) => sum + (sampling(row)?.tokenCounts?.size ?? 0), 0);
+  if (numCounts > model.batch.tokenCountIds.length) model.reserveTokenCounts(2 * numCounts);
+  const { batch } = model;
+  let count = 0;
+  let bias = 0;
+  batch.tokenCountStart[0] = 0;
+  batch.logitBiasStart[0] = 0;
+  rows.forEach((row, i) => {
+    const request = sampling(row);
+    if (request?.tokenCounts != null) {
+      batch.tokenCountIds.set(request.tokenCounts.ids, count);
+      batch.tokenCounts.set(request.tokenCounts.counts, count);
+      count += request.tokenCounts.size;
+    }
+    if (request !== null) {
+      for (const [tokenId, value] of biasOf(request)) {
+        batch.logitBiasIds[bias] = tokenId;
+        batch.logitBiasValues[bias++] = value;
+      }
+    }
+    batch.tokenCountStart[i + 1] = count;
+    batch.logitBiasStart[i + 1] = bias;
+  });
+}
+
+function biasOf({ spec, numOutputTokens }: Request): ReadonlyArray<readonly [number, number]> {
+  if (numOutputTokens >= spec.minTokens) return spec.logitBias;
+  const forbidden = [...spec.eosTokenIds, ...spec.stopTokenIds].map(
+    (id) => [id, Number.NEGATIVE_INFINITY] as const,
+  );
+  const all = [...spec.logitBias, ...forbidden];
+  if (all.length > maxLogitBias) throw new Error(`${all.length} logit_bias entries exceed ${maxLogitBias}`);
+  return all;
+}

@@ -1,0 +1,194 @@
+// The step loop without its thread: messages in, steps through the model, messages out. Everything it needs is passed
+// in, so that tests run it with a fake model and a fake clock.
+
+import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
+import { BlockPool } from './block-pool.ts';
+import { KvCache } from './kv-cache.ts';
+import type { FinishedRequest, StepOutput, StepStats, ToEngine, TokenLogprobs } from './messages.ts';
+import type { NativeModel } from './native.ts';
+import { Request } from './request.ts';
+import { Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
+
+export interface EngineLoopOptions extends SchedulerLimits {
+  /** The null block included. */
+  numBlocks: number;
+  enablePrefixCaching: boolean;
+  maxLogprobs: number;
+}
+
+export class EngineLoop {
+  readonly #model: NativeModel;
+  readonly #nowMs: () => number;
+  readonly #layout: BatchLayout;
+  readonly #maxLogprobs: number;
+  readonly #pool: BlockPool;
+  readonly #kvCache: KvCache;
+  readonly #scheduler: Scheduler;
+  readonly #requests = new Map<number, Request>();
+  /** Ended since the last output. */
+  #finished: FinishedRequest[] = [];
+
+  constructor(model: NativeModel, options: EngineLoopOptions, nowMs: () => number) {
+    this.#model = model;
+    this.#nowMs = nowMs;
+    this.#maxLogprobs = options.maxLogprobs;
+    this.#layout = {
+      blockSize: options.blockSize,
+      maxBlocksPerSeq: Math.ceil(options.maxModelLen / options.blockSize),
+    };
+    this.#pool = new BlockPool(options.numBlocks);
+    this.#kvCache = new KvCache(this.#pool, options.blockSize, options.enablePrefixCaching);
+    this.#scheduler = new Scheduler(this.#kvCache, options);
+  }
+
+  /** Something to compute, or to report. */
+  get hasWork(): boolean {
+    return this.#requests.size > 0 || this.#finished.length > 0;
+  }
+
+  get pool(): BlockPool {
+    return this.#pool;
+  }
+
+  handle(message: Exclude<ToEngine, { type: 'stop' }>): void {
+    switch (message.type) {
+      case 'add': {
+        const request = new Request(message.request);
+        this.#requests.set(message.request.handle, request);
+        this.#scheduler.add(request);
+        return;
+      }
+      case 'abort':
+        for (const handle of message.handles) {
+          const request = this.#requests.get(handle);
+          // One that ended on its own in the meantime has been reported.
+          if (request === undefined) continue;
+          this.#scheduler.finish(request, 'abort');
+          this.#reportFinished(request);
+        }
+        return;
+      case 'resetPrefixCache':
+        this.#kvCache.forgetFree();
+        return;
+    }
+  }
+
+  /** One step, or only the report of what ended without one. */
+  step(): StepOutput {
+    const startMs = this.#nowMs();
+    const plan = this.#scheduler.schedule(startMs);
+    let filled: FilledBatch = { numTokens: 0, numSeqs: 0, rows: [] };
+    if (plan.scheduled.length > 0) {
+      filled = fillBatch(this.#model, plan, this.#layout);
+      this.#model.step(filled.numTokens, filled.numSeqs, filled.rows.length);
+    }
+    return this.#update(plan, filled, startMs);
+  }
+
+  #update(plan: StepPlan, filled: FilledBatch, startMs: number): StepOutput {
+    const timeMs = this.#nowMs();
+    const output: StepOutput = {
+      type: 'step',
+      timeMs,
+      handles: new Int32Array(0),
+      tokenIds: new Int32Array(0),
+      prefilled: [],
+      logprobs: [],
+      promptLogprobs: [],
+      finished: [],
+      stats: this.#emptyStats(plan),
+    };
+    const handles: number[] = [];
+    const tokenIds: number[] = [];
+    filled.rows.forEach(({ request, promptPosition }, row) => {
+      if (promptPosition !== null) {
+        this.#reportPromptLogprobs(request, promptPosition, row, output);
+        return;
+      }
+      const tokenId = this.#model.batch.sampledTokenIds[row];
+      if (request.spec.numLogprobs >= 0) {
+        output.logprobs.push({
+          index: handles.length,
+          token: this.#logprobsOf(row, request.spec.numLogprobs),
+        });
+      }
+      handles.push(request.spec.handle);
+      tokenIds.push(tokenId);
+      if (request.firstTokenMs === null) this.#reportFirstToken(request, timeMs, output);
+      request.lastTokenMs = timeMs;
+      this.#scheduler.appendToken(request, tokenId);
+      if (request.finishReason !== null) this.#reportFinished(request);
+    });
+    output.handles = Int32Array.from(handles);
+    output.tokenIds = Int32Array.from(tokenIds);
+    output.finished = this.#finished;
+    this.#finished = [];
+    const { stats } = output;
+    stats.numGenerationTokens = tokenIds.length;
+    stats.numRunning = this.#scheduler.numRunning;
+    stats.numWaiting = this.#scheduler.numWaiting;
+    stats.kvCacheUsage = this.#kvCache.usage;
+    stats.stepMs = timeMs - startMs;
+    return output;
+  }
+
+  #emptyStats(plan: StepPlan): StepStats {
+    return {
+      numRunning: 0,
+      numWaiting: 0,
+      kvCacheUsage: 0,
+      numPromptTokens: 0,
+      numCachedPromptTokens: 0,
+      numGenerationTokens: 0,
+      prefixCacheQueries: plan.prefixCacheQueries,
+      prefixCacheHits: plan.prefixCacheHits,
+      numPreemptions: plan.preempted.length,
+      stepMs: 0,
+    };
+  }
+
+  #reportFirstToken(request: Request, timeMs: number, { prefilled, stats }: StepOutput): void {
+    request.firstTokenMs = timeMs;
+    const numCachedTokens = request.numCachedTokens ?? 0;
+    prefilled.push({
+      handle: request.spec.handle,
+      numCachedTokens,
+      scheduledMs: request.scheduledMs ?? timeMs,
+    });
+    stats.numPromptTokens += request.numPromptTokens;
+    stats.numCachedPromptTokens += numCachedTokens;
+  }
+
+  #reportPromptLogprobs(request: Request, position: number, row: number, output: StepOutput): void {
+    const token = this.#logprobsOf(row, request.spec.numPromptLogprobs);
+    request.numPromptLogprobsDone = position + 1;
+    const last = output.promptLogprobs.at(-1);
+    if (last?.handle === request.spec.handle) last.tokens.push(token);
+    else output.promptLogprobs.push({ handle: request.spec.handle, tokens: [token] });
+  }
+
+  #logprobsOf(row: number, numTop: number): TokenLogprobs {
+    const { batch } = this.#model;
+    const first = row * this.#maxLogprobs;
+    return {
+      tokenId: batch.sampledTokenIds[row],
+      logprob: batch.sampledLogprobs[row],
+      rank: batch.sampledRanks[row],
+      topTokenIds: Array.from(batch.topTokenIds.subarray(first, first + numTop)),
+      topLogprobs: Array.from(batch.topLogprobs.subarray(first, first + numTop)),
+    };
+  }
+
+  #reportFinished(request: Request): void {
+    const { scheduledMs, firstTokenMs, lastTokenMs } = request;
+    this.#requests.delete(request.spec.handle);
+    this.#finished.push({
+      handle: request.spec.handle,
+      reason: request.finishReason ?? 'error',
+      stopReason: request.stopReason,
+      numOutputTokens: request.numOutputTokens,
+      times: scheduledMs === null ? null : { scheduledMs, firstTokenMs, lastTokenMs },
+      numPreemptions: request.numPreemptions,
+    });
+  }
+}

@@ -1,0 +1,97 @@
+// The engine thread. It opens the model, then turns the loop and never yields to its event loop: it sleeps on a counter
+// in shared memory when there is nothing to do. No console here: a thread that never yields cannot flush it.
+
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { nowMs } from './clock.ts';
+import { EngineLoop } from './engine-loop.ts';
+import type { EngineThreadOptions, FromEngine, ToEngine } from './messages.ts';
+import { type NativeModel, openNativeModel } from './native.ts';
+import { NullModel } from './null-model.ts';
+
+const inboxWord = 0;
+const heartbeatWord = 1;
+/** How long the idle thread sleeps at most, so that its heartbeat goes on. */
+const idleSleepMs = 200;
+/** Share of available memory that the KV cache takes unless told otherwise. */
+const defaultMemoryShare = 0.4;
+/** KV blocks of the null model, which have no bytes. */
+const nullModelBlocks = 1 << 16;
+
+const { port, options } = workerData as { port: MessagePort; options: EngineThreadOptions };
+const signals = new Int32Array(options.signals);
+const blocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
+
+function openModel(): NativeModel {
+  if (options.model === null)
+    return new NullModel({ ...options, maxBlocksPerSeq: blocksPerSeq }, options.vocabSize);
+  return openNativeModel(options.model.config, options.model.files, options.model.options);
+}
+
+/** KV blocks that requests may use; the null block comes on top. */
+function countBlocks(model: NativeModel): number {
+  if (options.numBlocksOverride !== null) return options.numBlocksOverride;
+  const { kvBytesPerBlock } = model.memory;
+  if (kvBytesPerBlock === 0) return nullModelBlocks;
+  const asked = options.kvCacheBytes ?? process.availableMemory() * defaultMemoryShare;
+  const fitting = Math.floor(asked / kvBytesPerBlock) - 1;
+  const useful = blocksPerSeq * options.maxNumSeqs;
+  const numBlocks = options.kvCacheBytes === null ? Math.min(fitting, useful) : fitting;
+  if (numBlocks < blocksPerSeq) {
+    const needed = (blocksPerSeq + 1) * kvBytesPerBlock;
+    const fits = Math.max(0, numBlocks) * options.blockSize;
+    throw new Error(
+      `the KV cache has ${Math.floor(asked)} bytes and one request of ${options.maxModelLen} tokens needs ${needed}: ` +
+        `give more with --kv-cache-memory, or set --max-model-len to ${fits} or less`,
+    );
+  }
+  return numBlocks;
+}
+
+function post(message: FromEngine): void {
+  port.postMessage(message);
+}
+
+function start(): EngineLoop {
+  const model = openModel();
+  const numBlocks = countBlocks(model);
+  model.allocateKvCache(numBlocks + 1);
+  post({
+    type: 'ready',
+    description: model.description,
+    weightBytes: model.memory.weightBytes,
+    kvCacheBytes: (numBlocks + 1) * model.memory.kvBytesPerBlock,
+    numBlocks,
+    blockSize: options.blockSize,
+    maxModelLen: options.maxModelLen,
+  });
+  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, nowMs);
+}
+
+/** Hands every waiting message to the loop; false when one says stop. */
+function drain(loop: EngineLoop): boolean {
+  for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
+    const message = next.message as ToEngine;
+    if (message.type === 'stop') return false;
+    loop.handle(message);
+  }
+  return true;
+}
+
+function run(): void {
+  const loop = start();
+  for (;;) {
+    Atomics.add(signals, heartbeatWord, 1);
+    // The counter is read before the messages: one that comes in between makes the wait below return at once.
+    const seen = Atomics.load(signals, inboxWord);
+    if (!drain(loop)) return;
+    if (loop.hasWork) post(loop.step());
+    else Atomics.wait(signals, inboxWord, seen, idleSleepMs);
+  }
+}
+
+try {
+  run();
+} catch (error) {
+  post({ type: 'fatal', message: error instanceof Error ? error.message : String(error) });
+}
+port.close();

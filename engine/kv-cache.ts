@@ -1,0 +1,102 @@
+// Blocks for requests: finds cached prefixes, allocates what a request needs next, remembers full blocks.
+
+import { createHash } from 'node:crypto';
+import type { BlockPool } from './block-pool.ts';
+import type { Request } from './request.ts';
+
+export class KvCache {
+  readonly #pool: BlockPool;
+  readonly #blockSize: number;
+  readonly #enablePrefixCaching: boolean;
+
+  constructor(pool: BlockPool, blockSize: number, enablePrefixCaching: boolean) {
+    this.#pool = pool;
+    this.#blockSize = blockSize;
+    this.#enablePrefixCaching = enablePrefixCaching;
+  }
+
+  /** 0..1 of the usable blocks. */
+  get usage(): number {
+    return 1 - this.#pool.numFree / this.#pool.numUsable;
+  }
+
+  /**
+   * Blocks of the longest cached prefix. Never the whole sequence: the last token is always computed, because its
+   * logits are wanted. A request that reports prompt log-probabilities needs every row computed, so it finds nothing.
+   */
+  findPrefix(request: Request): number[] {
+    const blocks: number[] = [];
+    if (!this.#enablePrefixCaching || request.wantsPromptLogprobs) return blocks;
+    const maxBlocks = Math.floor((request.numTokens - 1) / this.#blockSize);
+    for (let i = 0; i < maxBlocks; i++) {
+      const block = this.#pool.find(this.#hashOf(request, i), this.#tokensOf(request, i));
+      if (block === null) break;
+      blocks.push(block);
+    }
+    return blocks;
+  }
+
+  /**
+   * Gives a request without blocks its prefix and room for all its known tokens, or nothing and false when the pool
+   * cannot. Room for all of them at once: chunks of several long prompts could otherwise starve one another.
+   */
+  admit(request: Request, prefix: readonly number[]): boolean {
+    const numNew = Math.ceil(request.numTokens / this.#blockSize) - prefix.length;
+    const numFreeInPrefix = prefix.filter((block) => this.#pool.isFree(block)).length;
+    if (numNew + numFreeInPrefix > this.#pool.numFree) return false;
+    this.#pool.hold(prefix);
+    request.blocks.push(...prefix, ...(this.#pool.allocate(numNew) ?? []));
+    request.numCachedBlocks = prefix.length;
+    return true;
+  }
+
+  /** Room for the next `numNew` tokens of a running request; false, and nothing changed, when the pool has none. */
+  extend(request: Request, numNew: number): boolean {
+    const numNeeded =
+      Math.ceil((request.numComputedTokens + numNew) / this.#blockSize) - request.blocks.length;
+    if (numNeeded <= 0) return true;
+    const blocks = this.#pool.allocate(numNeeded);
+    if (blocks === null) return false;
+    request.blocks.push(...blocks);
+    return true;
+  }
+
+  /**
+   * Makes the blocks that are full up to numComputedTokens findable. Called when their computation is planned, so that
+   * requests of the same step can share them: a layer writes all its keys before it reads any.
+   */
+  cacheFullBlocks(request: Request): void {
+    if (!this.#enablePrefixCaching) return;
+    const numFull = Math.floor(request.numComputedTokens / this.#blockSize);
+    for (let i = request.numCachedBlocks; i < numFull; i++) {
+      this.#pool.cache(request.blocks[i], this.#hashOf(request, i), this.#tokensOf(request, i));
+    }
+    request.numCachedBlocks = Math.max(request.numCachedBlocks, numFull);
+  }
+
+  /** Gives everything back. Idempotent. */
+  free(request: Request): void {
+    this.#pool.release(request.blocks);
+    request.blocks.length = 0;
+    request.numCachedBlocks = 0;
+  }
+
+  forgetFree(): void {
+    this.#pool.forgetFree();
+  }
+
+  #tokensOf(request: Request, block: number): Int32Array {
+    return request.tokens(block * this.#blockSize, (block + 1) * this.#blockSize);
+  }
+
+  /** Hash of everything up to and with full block i: of the parent's hash (the salt, for the first) and the tokens. */
+  #hashOf(request: Request, i: number): string {
+    for (let block = request.blockHashes.length; block <= i; block++) {
+      const parent = block === 0 ? `salt:${request.spec.cacheSalt}` : request.blockHashes[block - 1];
+      const tokenIds = this.#tokensOf(request, block);
+      const bytes = new Uint8Array(tokenIds.buffer, tokenIds.byteOffset, tokenIds.byteLength);
+      request.blockHashes.push(createHash('sha256').update(parent).update(bytes).digest('binary'));
+    }
+    return request.blockHashes[i];
+  }
+}

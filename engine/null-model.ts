@@ -1,0 +1,90 @@
+// A model without arithmetic: it answers a token for every row at once, so that everything around it can be measured.
+
+import { type BatchArrays, maxLogitBias, type NativeModel } from './native.ts';
+
+export interface BatchSizes {
+  maxNumBatchedTokens: number;
+  maxNumSeqs: number;
+  maxBlocksPerSeq: number;
+  maxLogprobs: number;
+}
+
+/** The arena of native/batch.h in plain typed arrays. */
+export function allocateBatch(sizes: BatchSizes): BatchArrays {
+  const t = sizes.maxNumBatchedTokens;
+  const r = sizes.maxNumSeqs;
+  const k = sizes.maxLogprobs;
+  return {
+    tokenIds: new Int32Array(t),
+    positions: new Int32Array(t),
+    slotMapping: new Int32Array(t),
+    queryStartLoc: new Int32Array(r + 1),
+    contextLens: new Int32Array(r),
+    seqRows: new Int32Array(r),
+    blockTable: new Int32Array(r * sizes.maxBlocksPerSeq),
+    loraRows: new Int32Array(r),
+    logitsRows: new Int32Array(t),
+    targetTokenIds: new Int32Array(t),
+    numLogprobs: new Int32Array(t),
+    temperature: new Float32Array(t),
+    topP: new Float32Array(t),
+    minP: new Float32Array(t),
+    topK: new Int32Array(t),
+    seeds: new Uint32Array(2 * t),
+    repetitionPenalty: new Float32Array(t),
+    presencePenalty: new Float32Array(t),
+    frequencyPenalty: new Float32Array(t),
+    tokenCountStart: new Int32Array(t + 1),
+    tokenCountIds: new Int32Array(4096),
+    tokenCounts: new Int32Array(4096),
+    logitBiasStart: new Int32Array(t + 1),
+    logitBiasIds: new Int32Array(r * maxLogitBias),
+    logitBiasValues: new Float32Array(r * maxLogitBias),
+    sampledTokenIds: new Int32Array(t),
+    sampledLogprobs: new Float32Array(t),
+    sampledRanks: new Int32Array(t),
+    topTokenIds: new Int32Array(t * k),
+    topLogprobs: new Float32Array(t * k),
+  };
+}
+
+/** First id that is an ordinary token in every tokenizer at hand: the ids below are special or byte tokens. */
+const firstOrdinaryToken = 260;
+
+export class NullModel implements NativeModel {
+  readonly description = 'null (tokens without arithmetic)';
+  readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0 };
+  readonly batch: BatchArrays;
+  readonly #vocabSize: number;
+
+  constructor(sizes: BatchSizes, vocabSize: number) {
+    this.batch = allocateBatch(sizes);
+    this.#vocabSize = vocabSize;
+  }
+
+  /** The next token is a plain function of the newest one's position: no token ends the answer but its length. */
+  step(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
+    const { logitsRows, positions, sampledTokenIds, targetTokenIds } = this.batch;
+    const first = Math.min(firstOrdinaryToken, this.#vocabSize - 1);
+    const span = Math.min(100, this.#vocabSize - first);
+    for (let row = 0; row < numLogitsRows; row++) {
+      const target = targetTokenIds[row];
+      sampledTokenIds[row] = target >= 0 ? target : first + (positions[logitsRows[row]] % span);
+    }
+  }
+
+  reserveTokenCounts(entries: number): void {
+    this.batch.tokenCountIds = new Int32Array(entries);
+    this.batch.tokenCounts = new Int32Array(entries);
+  }
+
+  lastLogits(): Float32Array {
+    throw new Error('the null model has no logits');
+  }
+
+  allocateKvCache(): void {}
+
+  copyBlocks(): void {}
+
+  close(): void {}
+}

@@ -1,0 +1,98 @@
+// One sequence on the engine thread: its tokens, how far they are computed, the blocks that hold them. Pure state.
+
+import type { EngineRequest, FinishReason } from './messages.ts';
+import { TokenCounts } from './token-counts.ts';
+
+/** numComputedTokens <= numTokens always; what lies between them is still to be computed. */
+export class Request {
+  readonly spec: EngineRequest;
+  readonly numPromptTokens: number;
+  /** Prompt, then output; grows by doubling. Entries past numTokens mean nothing. */
+  #tokenIds: Int32Array;
+  numTokens: number;
+  numComputedTokens = 0;
+  /** Blocks that hold tokens 0.. in order; append-only while the request runs. */
+  readonly blocks: number[] = [];
+  /** Chain hash of each full block, computed once per block. */
+  readonly blockHashes: string[] = [];
+  /** Leading blocks that the prefix cache knows. */
+  numCachedBlocks = 0;
+  /** Row of the block table while it runs, else null. */
+  row: number | null = null;
+  /** Leading entries of the row that are written. */
+  numBlocksInRow = 0;
+  /** Prompt tokens found in the cache when it was first admitted; null before. */
+  numCachedTokens: number | null = null;
+  /** Prompt positions whose log-probability has been reported; position 0 has none. */
+  numPromptLogprobsDone = 1;
+  numPreemptions = 0;
+  finishReason: FinishReason | null = null;
+  stopReason: number | null = null;
+  scheduledMs: number | null = null;
+  firstTokenMs: number | null = null;
+  lastTokenMs: number | null = null;
+  /** Tokens seen, for penalties; null when the request has none. */
+  readonly tokenCounts: TokenCounts | null;
+
+  constructor(spec: EngineRequest) {
+    this.spec = spec;
+    this.numPromptTokens = spec.promptTokenIds.length;
+    this.numTokens = this.numPromptTokens;
+    this.#tokenIds = new Int32Array(this.numPromptTokens + 64);
+    this.#tokenIds.set(spec.promptTokenIds);
+    const hasPenalty =
+      spec.repetitionPenalty !== 1 || spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0;
+    this.tokenCounts = hasPenalty ? new TokenCounts(spec.promptTokenIds) : null;
+  }
+
+  get numOutputTokens(): number {
+    return this.numTokens - this.numPromptTokens;
+  }
+
+  /** Still to be computed, at least 1 while it runs. */
+  get numMissingTokens(): number {
+    return this.numTokens - this.numComputedTokens;
+  }
+
+  get wantsPromptLogprobs(): boolean {
+    return this.spec.numPromptLogprobs >= 0 && this.numPromptLogprobsDone < this.numPromptTokens;
+  }
+
+  tokenAt(index: number): number {
+    return this.#tokenIds[index];
+  }
+
+  /** Tokens [start, end), not a copy. */
+  tokens(start: number, end: number): Int32Array {
+    return this.#tokenIds.subarray(start, end);
+  }
+
+  append(tokenId: number): void {
+    if (this.numTokens === this.#tokenIds.length) {
+      const grown = new Int32Array(2 * this.#tokenIds.length);
+      grown.set(this.#tokenIds);
+      this.#tokenIds = grown;
+    }
+    this.#tokenIds[this.numTokens++] = tokenId;
+    this.tokenCounts?.addOutput(tokenId);
+  }
+}
+
+/** Who is served first: lower priority number, then earlier arrival, then earlier handle. Negative when a goes first. */
+export function compareRequests(a: Request, b: Request): number {
+  return (
+    a.spec.priority - b.spec.priority || a.spec.arrivalMs - b.spec.arrivalMs || a.spec.handle - b.spec.handle
+  );
+}
+
+/** Puts a request into a list kept in compareRequests' order. */
+export function insertInOrder(list: Request[], request: Request): void {
+  let low = 0;
+  let high = list.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compareRequests(list[middle], request) <= 0) low = middle + 1;
+    else high = middle;
+  }
+  list.splice(low, 0, request);
+}

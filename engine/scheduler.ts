@@ -1,0 +1,194 @@
+// Which requests get how many tokens in the next step.
+//
+// There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the difference:
+// that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption alike.
+//
+// Order is compareRequests' everywhere: the best running request is served first and is never preempted for a worse
+// one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over the blocks.
+
+import type { KvCache } from './kv-cache.ts';
+import type { FinishReason } from './messages.ts';
+import { insertInOrder, type Request } from './request.ts';
+
+export interface SchedulerLimits {
+  maxNumSeqs: number;
+  maxNumBatchedTokens: number;
+  maxModelLen: number;
+  /** Tokens per KV block. */
+  blockSize: number;
+  /** Tokens one request may get in a step; 0 is no limit but the budget. */
+  longPrefillTokenThreshold: number;
+}
+
+export interface ScheduledRequest {
+  request: Request;
+  /** First token of the chunk. */
+  start: number;
+  numTokens: number;
+  /** The chunk reaches the newest token, so the step samples the next one. */
+  samples: boolean;
+}
+
+export interface StepPlan {
+  /** Single tokens (decodes) first, then longer chunks. */
+  scheduled: ScheduledRequest[];
+  numTokens: number;
+  preempted: Request[];
+  /** Requests admitted in this step, resumed ones included. */
+  admitted: Request[];
+  /** Tokens looked up in the prefix cache, and found, by requests admitted for the first time. */
+  prefixCacheQueries: number;
+  prefixCacheHits: number;
+}
+
+export class Scheduler {
+  readonly #kvCache: KvCache;
+  readonly #limits: SchedulerLimits;
+  readonly #waiting: Request[] = [];
+  readonly #running: Request[] = [];
+  readonly #freeRows: number[];
+
+  constructor(kvCache: KvCache, limits: SchedulerLimits) {
+    this.#kvCache = kvCache;
+    this.#limits = limits;
+    this.#freeRows = Array.from({ length: limits.maxNumSeqs }, (_, i) => limits.maxNumSeqs - 1 - i);
+  }
+
+  get numRunning(): number {
+    return this.#running.length;
+  }
+
+  get numWaiting(): number {
+    return this.#waiting.length;
+  }
+
+  add(request: Request): void {
+    insertInOrder(this.#waiting, request);
+  }
+
+  /** Ends a request wherever it is; its blocks are free at once. Does nothing to one that has ended. */
+  finish(request: Request, reason: FinishReason, stopReason: number | null = null): void {
+    if (request.finishReason !== null) return;
+    request.finishReason = reason;
+    request.stopReason = stopReason;
+    const list = request.row === null ? this.#waiting : this.#running;
+    list.splice(list.indexOf(request), 1);
+    this.#leaveRow(request);
+    this.#kvCache.free(request);
+  }
+
+  /** Plans a step and counts its tokens as computed. Times are the caller's. */
+  schedule(nowMs: number): StepPlan {
+    const plan: StepPlan = {
+      scheduled: [],
+      numTokens: 0,
+      preempted: [],
+      admitted: [],
+      prefixCacheQueries: 0,
+      prefixCacheHits: 0,
+    };
+    this.#scheduleRunning(plan);
+    if (plan.preempted.length === 0) this.#scheduleWaiting(plan, nowMs);
+    this.#check(plan);
+    const decodes = plan.scheduled.filter(({ numTokens }) => numTokens === 1);
+    const chunks = plan.scheduled.filter(({ numTokens }) => numTokens > 1);
+    plan.scheduled = [...decodes, ...chunks];
+    return plan;
+  }
+
+  /**
+   * Takes a sampled token and ends the request when it is the last: at its end-of-sequence tokens, its stop tokens
+   * (unless fewer than minTokens are out), or its length.
+   */
+  appendToken(request: Request, tokenId: number): void {
+    request.append(tokenId);
+    const { spec } = request;
+    const mayStop = request.numOutputTokens >= spec.minTokens;
+    const isFull = request.numOutputTokens >= spec.maxTokens || request.numTokens >= this.#limits.maxModelLen;
+    if (mayStop && spec.eosTokenIds.includes(tokenId)) this.finish(request, 'stop');
+    else if (mayStop && spec.stopTokenIds.includes(tokenId)) this.finish(request, 'stop', tokenId);
+    else if (isFull) this.finish(request, 'length');
+  }
+
+  #scheduleRunning(plan: StepPlan): void {
+    for (let i = 0; i < this.#running.length && plan.numTokens < this.#limits.maxNumBatchedTokens; i++) {
+      const request = this.#running[i];
+      const numTokens = this.#chunkOf(request, plan);
+      // The worst running request gives way until there is room; that may be this one itself.
+      while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
+        this.#preempt(this.#running[this.#running.length - 1], plan);
+      }
+      if (request.row === null) return;
+      this.#take(request, numTokens, plan);
+    }
+  }
+
+  #scheduleWaiting(plan: StepPlan, nowMs: number): void {
+    const { maxNumSeqs, maxNumBatchedTokens } = this.#limits;
+    while (
+      this.#waiting.length > 0 &&
+      this.#running.length < maxNumSeqs &&
+      plan.numTokens < maxNumBatchedTokens
+    ) {
+      const request = this.#waiting[0];
+      const prefix = this.#kvCache.findPrefix(request);
+      if (!this.#kvCache.admit(request, prefix)) break;
+      this.#waiting.shift();
+      insertInOrder(this.#running, request);
+      request.row = this.#freeRows.pop() ?? null;
+      request.numComputedTokens = prefix.length * this.#limits.blockSize;
+      if (request.numCachedTokens === null) {
+        request.numCachedTokens = request.numComputedTokens;
+        plan.prefixCacheQueries += request.numTokens;
+        plan.prefixCacheHits += request.numComputedTokens;
+      }
+      request.scheduledMs ??= nowMs;
+      plan.admitted.push(request);
+      this.#take(request, this.#chunkOf(request, plan), plan);
+    }
+  }
+
+  #chunkOf(request: Request, plan: StepPlan): number {
+    const limit = this.#limits.longPrefillTokenThreshold || Number.POSITIVE_INFINITY;
+    return Math.min(request.numMissingTokens, this.#limits.maxNumBatchedTokens - plan.numTokens, limit);
+  }
+
+  #take(request: Request, numTokens: number, plan: StepPlan): void {
+    const start = request.numComputedTokens;
+    request.numComputedTokens += numTokens;
+    this.#kvCache.cacheFullBlocks(request);
+    plan.numTokens += numTokens;
+    plan.scheduled.push({ request, start, numTokens, samples: request.numMissingTokens === 0 });
+  }
+
+  #preempt(request: Request, plan: StepPlan): void {
+    this.#running.pop();
+    this.#leaveRow(request);
+    this.#kvCache.free(request);
+    request.numComputedTokens = 0;
+    request.numPreemptions++;
+    insertInOrder(this.#waiting, request);
+    plan.preempted.push(request);
+  }
+
+  #leaveRow(request: Request): void {
+    if (request.row !== null) this.#freeRows.push(request.row);
+    request.row = null;
+    request.numBlocksInRow = 0;
+  }
+
+  #check(plan: StepPlan): void {
+    const total = plan.scheduled.reduce((sum, { numTokens }) => sum + numTokens, 0);
+    if (
+      total !== plan.numTokens ||
+      total > this.#limits.maxNumBatchedTokens ||
+      this.#running.length > this.#limits.maxNumSeqs ||
+      plan.scheduled.some(({ numTokens, request }) => numTokens < 1 || request.row === null)
+    ) {
+      throw new Error(
+        `a step of ${total} tokens (counted ${plan.numTokens}, budget ${this.#limits.maxNumBatchedTokens}) over ` +
+          `${this.#running.length} running requests (at most ${this.#limits.maxNumSeqs}) breaks the plan's invariants`,
+      );
+    }
+  }
+}

@@ -1,0 +1,48 @@
+// The distinct tokens of one sequence and how often each occurs in its output, as the flat lists penalties need.
+
+export class TokenCounts {
+  readonly #indexOf = new Map<number, number>();
+  #ids: Int32Array = new Int32Array(64);
+  #counts: Int32Array = new Int32Array(64);
+  #size = 0;
+
+  constructor(promptTokenIds: Int32Array) {
+    for (const tokenId of promptTokenIds) this.#find(tokenId);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** [size] distinct ids in order of first appearance. */
+  get ids(): Int32Array {
+    return this.#ids.subarray(0, this.#size);
+  }
+
+  /** [size] occurrences in the output; 0 for tokens of the prompt alone. */
+  get counts(): Int32Array {
+    return this.#counts.subarray(0, this.#size);
+  }
+
+  addOutput(tokenId: number): void {
+    this.#counts[this.#find(tokenId)]++;
+  }
+
+  #find(tokenId: number): number {
+    const known = this.#indexOf.get(tokenId);
+    if (known !== undefined) return known;
+    if (this.#size === this.#ids.length) {
+      const grow = (list: Int32Array) => {
+        const grown = new Int32Array(2 * list.length);
+        grown.set(list);
+        return grown;
+      };
+      this.#ids = grow(this.#ids);
+      this.#counts = grow(this.#counts);
+    }
+    const index = this.#size++;
+    this.#ids[index] = tokenId;
+    this.#indexOf.set(tokenId, index);
+    return index;
+  }
+}

@@ -1,0 +1,120 @@
+// Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the pool's
+// invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
+
+import { describe, expect, it } from 'vitest';
+import type { EngineRequest } from '../../engine/messages.ts';
+import { randomInts } from './random.ts';
+import { checkedLoop, engineRequest, Outputs, runToEnd, testVocabSize } from './requests.ts';
+
+const numSteps = 10_000;
+const seed = Number(process.env.QUIRE_TEST_SEED ?? 20_260_101);
+
+function drawRequest(
+  handle: number,
+  int: (low: number, high: number) => number,
+  stems: number[][],
+): EngineRequest {
+  const stem = stems[int(0, stems.length - 1)];
+  const own = Array.from({ length: int(0, 30) }, () => int(0, testVocabSize - 1));
+  return engineRequest(handle, [...stem.slice(0, int(1, stem.length)), ...own], {
+    priority: int(0, 9) === 0 ? int(-2, 2) : 0,
+    cacheSalt: int(0, 3) === 0 ? 'other' : '',
+    maxTokens: int(1, 40),
+    minTokens: int(0, 4) === 0 ? int(0, 5) : 0,
+    eosTokenIds: int(0, 1) === 0 ? [int(0, testVocabSize - 1)] : [],
+    stopTokenIds: int(0, 3) === 0 ? [int(0, testVocabSize - 1)] : [],
+    seed: [int(0, 3), 0],
+    numPromptLogprobs: int(0, 5) === 0 ? 0 : -1,
+    repetitionPenalty: int(0, 3) === 0 ? 1.5 : 1,
+  });
+}
+
+/** What the request gets with the engine to itself, and no cache. */
+function alone(request: EngineRequest) {
+  const loop = checkedLoop({
+    enablePrefixCaching: false,
+    maxModelLen: 160,
+    numBlocks: 200,
+    maxNumBatchedTokens: 512,
+  });
+  loop.handle({ type: 'add', request: { ...request } });
+  return runToEnd(loop).of(request.handle);
+}
+
+describe('10,000 random steps', () => {
+  it.each([8, 16, 32])('keep every invariant with blocks of %i tokens', (blockSize) => {
+    const int = randomInts(seed + blockSize);
+    const stems = Array.from({ length: 5 }, () =>
+      Array.from({ length: int(5, 70) }, () => int(0, testVocabSize - 1)),
+    );
+    let remaining = numSteps;
+    let handle = 1;
+    let numPreemptions = 0;
+    let numHits = 0;
+    while (remaining > 0) {
+      const loop = checkedLoop({
+        blockSize,
+        maxModelLen: 160,
+        // From "one sequence barely fits" to "no pressure".
+        numBlocks: Math.ceil(160 / blockSize) + 1 + int(0, Math.ceil(400 / blockSize)),
+        maxNumSeqs: int(1, 8),
+        maxNumBatchedTokens: int(8, 128),
+        longPrefillTokenThreshold: int(0, 1) * int(1, 40),
+        enablePrefixCaching: int(0, 4) > 0,
+      });
+      const outputs = new Outputs();
+      const requests = new Map<number, EngineRequest>();
+      const aborted = new Set<number>();
+      for (let step = 0; step < 500 && remaining > 0; step++, remaining--) {
+        for (let adds = int(0, 3) === 0 ? int(1, 4) : 0; adds > 0 && requests.size < 80; adds--) {
+          const request = drawRequest(handle++, int, stems);
+          requests.set(request.handle, request);
+          loop.handle({ type: 'add', request });
+        }
+        if (int(0, 19) === 0 && handle > 1) {
+          const victims = [int(1, handle - 1), int(1, handle - 1)];
+          for (const victim of victims) if (outputs.byHandle.get(victim)?.finish == null) aborted.add(victim);
+          loop.handle({ type: 'abort', handles: victims });
+        }
+        if (int(0, 99) === 0) loop.handle({ type: 'resetPrefixCache' });
+        const output = loop.step();
+        outputs.add(output);
+        numPreemptions += output.stats.numPreemptions;
+        numHits += output.stats.prefixCacheHits;
+        checkPool(loop.pool);
+      }
+      runToEnd(loop, outputs);
+      expect(loop.pool.numFree).toBe(loop.pool.numUsable);
+      for (const [id, request] of requests) {
+        const generated = outputs.of(id);
+        expect(generated.finish, `seed ${seed}, request ${id}`).not.toBeNull();
+        const wanted = alone(request);
+        if (generated.finish === 'abort') {
+          expect(aborted.has(id)).toBe(true);
+          expect(generated.tokenIds).toEqual(wanted.tokenIds.slice(0, generated.tokenIds.length));
+        } else {
+          expect(generated.tokenIds, `seed ${seed}, request ${id}`).toEqual(wanted.tokenIds);
+          expect(generated.finish).toBe(wanted.finish);
+          expect(generated.promptLogprobs).toEqual(wanted.promptLogprobs);
+        }
+      }
+    }
+    // The draw must reach what it is meant to reach.
+    expect(numPreemptions).toBeGreaterThan(20);
+    expect(numHits).toBeGreaterThan(500);
+  });
+});
+
+/** Held and free blocks and the null block are all there are; a block is free exactly when nobody holds it. */
+function checkPool(pool: import('../../engine/block-pool.ts').BlockPool): void {
+  const free = new Set(pool.freeList());
+  expect(free.size).toBe(pool.numFree);
+  expect(free.has(0)).toBe(false);
+  for (let block = 1; block < pool.numBlocks; block++) {
+    if (pool.refCount(block) < 0 || free.has(block) !== pool.isFree(block)) {
+      throw new Error(
+        `block ${block} has ${pool.refCount(block)} holders and is ${free.has(block) ? '' : 'not '}free`,
+      );
+    }
+  }
+}
