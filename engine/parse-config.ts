@@ -1,0 +1,135 @@
+// config.json -> ModelConfig. A model family is a row of a table: how its config names things and what it defaults to.
+
+import { Fields, type JsonObject, shown } from './json-fields.ts';
+import type { ModelConfig, WeightDtype } from './model-config.ts';
+import { ModelError } from './model-error.ts';
+import { inverseFrequencies, readRope } from './rope.ts';
+
+interface Family {
+  qkNorm: boolean;
+  /** transformers' defaults where config.json is silent. */
+  tieWordEmbeddings: boolean;
+  normEps: number;
+  maxPositionEmbeddings: number;
+  /** Window of each layer, 0 for none. */
+  slidingWindows(fields: Fields, numLayers: number): Int32Array;
+}
+
+const noWindows = (_fields: Fields, numLayers: number) => new Int32Array(numLayers);
+
+/** Mistral: one window for all layers, or null. */
+function uniformWindow(fields: Fields, numLayers: number): Int32Array {
+  const window =
+    fields.get('sliding_window') === undefined ? 0 : fields.integer('sliding_window', 1, 2 ** 30);
+  return new Int32Array(numLayers).fill(window);
+}
+
+/** Qwen: layers from max_window_layers on have the window, when use_sliding_window is set; or layer_types says. */
+function qwenWindows(fields: Fields, numLayers: number): Int32Array {
+  const windows = new Int32Array(numLayers);
+  if (!fields.boolean('use_sliding_window', false)) return windows;
+  const window = fields.integer('sliding_window', 1, 2 ** 30, 4096);
+  const types = fields.get('layer_types');
+  if (Array.isArray(types)) {
+    if (types.length !== numLayers) fields.fail('layer_types', `one entry for each of ${numLayers} layers`);
+    return windows.map((_, layer) => (types[layer] === 'sliding_attention' ? window : 0));
+  }
+  return windows.fill(window, fields.integer('max_window_layers', 0, 10_000, 28));
+}
+
+const families: Record<string, Family> = {
+  LlamaForCausalLM: {
+    qkNorm: false,
+    tieWordEmbeddings: false,
+    normEps: 1e-6,
+    maxPositionEmbeddings: 2048,
+    slidingWindows: noWindows,
+  },
+  MistralForCausalLM: {
+    qkNorm: false,
+    tieWordEmbeddings: false,
+    normEps: 1e-6,
+    maxPositionEmbeddings: 131_072,
+    slidingWindows: uniformWindow,
+  },
+  Qwen2ForCausalLM: {
+    qkNorm: false,
+    tieWordEmbeddings: false,
+    normEps: 1e-6,
+    maxPositionEmbeddings: 32_768,
+    slidingWindows: qwenWindows,
+  },
+  Qwen3ForCausalLM: {
+    qkNorm: true,
+    tieWordEmbeddings: false,
+    normEps: 1e-6,
+    maxPositionEmbeddings: 32_768,
+    slidingWindows: qwenWindows,
+  },
+};
+
+const activations: Record<string, ModelConfig['activation']> = {
+  silu: 'silu',
+  swish: 'silu',
+  gelu_pytorch_tanh: 'gelu_tanh',
+  gelu_new: 'gelu_tanh',
+};
+
+const weightDtypes: Record<string, WeightDtype> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
+
+/** Throws ModelError for anything this program does not know how to compute. */
+export function parseModelConfig(config: JsonObject, where: string): ModelConfig {
+  const fields = new Fields(config, where);
+  const architectures = config.architectures;
+  const architecture = Array.isArray(architectures) ? architectures[0] : undefined;
+  if (typeof architecture !== 'string' || !Object.hasOwn(families, architecture)) {
+    throw new ModelError(
+      `${where}: architecture ${shown(architecture)} is not supported, supported are ${Object.keys(families).join(', ')}`,
+    );
+  }
+  if (config.quantization_config != null) {
+    const method = (config.quantization_config as JsonObject).quant_method;
+    throw new ModelError(
+      `${where}: weights quantised as ${shown(method)} are not supported, supported are float32, float16, bfloat16`,
+    );
+  }
+  const family = families[architecture];
+  const hiddenSize = fields.integer('hidden_size', 1, 1 << 20);
+  const numHeads = fields.integer('num_attention_heads', 1, 1 << 16);
+  const numKvHeads = fields.integer('num_key_value_heads', 1, numHeads, numHeads);
+  if (numHeads % numKvHeads !== 0)
+    fields.fail('num_key_value_heads', `a divisor of num_attention_heads, ${numHeads}`);
+  if (fields.get('head_dim') === undefined && hiddenSize % numHeads !== 0) {
+    fields.fail('hidden_size', `a multiple of num_attention_heads, ${numHeads}, or a head_dim`);
+  }
+  const headSize = fields.integer('head_dim', 2, 256, hiddenSize / numHeads);
+  if (headSize % 2 !== 0) fields.fail('head_dim', 'an even number up to 256');
+  const numLayers = fields.integer('num_hidden_layers', 1, 1000);
+  const activation = fields.text('hidden_act', 'silu');
+  if (!Object.hasOwn(activations, activation)) fields.fail('hidden_act', Object.keys(activations).join(', '));
+  const dtype = fields.get('dtype') ?? fields.get('torch_dtype') ?? 'float32';
+  return {
+    architecture,
+    vocabSize: fields.integer('vocab_size', 1, 1 << 24),
+    hiddenSize,
+    intermediateSize: fields.integer('intermediate_size', 1, 1 << 22),
+    numLayers,
+    numHeads,
+    numKvHeads,
+    headSize,
+    normEps: fields.number('rms_norm_eps', 0, 1, family.normEps),
+    activation: activations[activation],
+    qkNorm: family.qkNorm,
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', family.tieWordEmbeddings),
+    maxPositionEmbeddings: fields.integer(
+      'max_position_embeddings',
+      1,
+      2 ** 30,
+      family.maxPositionEmbeddings,
+    ),
+    ropeInvFreq: inverseFrequencies(readRope(config, where), headSize, where),
+    slidingWindows: family.slidingWindows(fields, numLayers),
+    // The checkpoint's own tensors decide; this is what config.json claims and what dummy weights get.
+    weightDtype: weightDtypes[String(dtype)] ?? 'f32',
+  };
+}

@@ -1,0 +1,156 @@
+// The checkpoint's tensor names -> canonical slots, with every shape checked against the config.
+
+import { isObject, shown } from './json-fields.ts';
+import type { GlobalSlot, LayerSlot, ModelConfig, ModelFiles, TensorSource } from './model-config.ts';
+import { ModelError } from './model-error.ts';
+import { type Checkpoint, weightDtypeOf } from './safetensors.ts';
+
+const globalNames: Record<string, GlobalSlot> = {
+  'model.embed_tokens.weight': 'embed_tokens',
+  'model.norm.weight': 'final_norm',
+  'lm_head.weight': 'lm_head',
+};
+
+/** Names below `model.layers.N.`, as Llama, Mistral, Qwen2 and Qwen3 write them. */
+const layerNames: Record<string, LayerSlot> = {
+  'input_layernorm.weight': 'input_norm',
+  'self_attn.q_proj.weight': 'q_proj',
+  'self_attn.k_proj.weight': 'k_proj',
+  'self_attn.v_proj.weight': 'v_proj',
+  'self_attn.o_proj.weight': 'o_proj',
+  'self_attn.q_proj.bias': 'q_bias',
+  'self_attn.k_proj.bias': 'k_bias',
+  'self_attn.v_proj.bias': 'v_bias',
+  'self_attn.o_proj.bias': 'o_bias',
+  'self_attn.q_norm.weight': 'q_norm',
+  'self_attn.k_norm.weight': 'k_norm',
+  'post_attention_layernorm.weight': 'post_attention_norm',
+  'mlp.gate_proj.weight': 'gate_proj',
+  'mlp.up_proj.weight': 'up_proj',
+  'mlp.down_proj.weight': 'down_proj',
+  'mlp.gate_proj.bias': 'gate_bias',
+  'mlp.up_proj.bias': 'up_bias',
+  'mlp.down_proj.bias': 'down_bias',
+};
+
+/** Buffers that old checkpoints carry and nobody reads. */
+const ignoredNames = /(^|\.)rotary_emb\.inv_freq$/;
+
+/** Shapes of every slot the config can have. Matrices are [out, in]. */
+function shapesOf(config: ModelConfig): Record<GlobalSlot | LayerSlot, number[]> {
+  const q = config.numHeads * config.headSize;
+  const kv = config.numKvHeads * config.headSize;
+  const { hiddenSize: hidden, intermediateSize: inner, vocabSize: vocab, headSize } = config;
+  return {
+    embed_tokens: [vocab, hidden],
+    final_norm: [hidden],
+    lm_head: [vocab, hidden],
+    input_norm: [hidden],
+    q_proj: [q, hidden],
+    k_proj: [kv, hidden],
+    v_proj: [kv, hidden],
+    o_proj: [hidden, q],
+    q_bias: [q],
+    k_bias: [kv],
+    v_bias: [kv],
+    o_bias: [hidden],
+    q_norm: [headSize],
+    k_norm: [headSize],
+    post_attention_norm: [hidden],
+    gate_proj: [inner, hidden],
+    up_proj: [inner, hidden],
+    down_proj: [hidden, inner],
+    gate_bias: [inner],
+    up_bias: [inner],
+    down_bias: [hidden],
+  };
+}
+
+const optionalSlots: ReadonlySet<string> = new Set([
+  'q_bias',
+  'k_bias',
+  'v_bias',
+  'o_bias',
+  'gate_bias',
+  'up_bias',
+  'down_bias',
+]);
+
+function requiredNames(config: ModelConfig): string[] {
+  const perLayer = Object.entries(layerNames).filter(
+    ([, slot]) => !optionalSlots.has(slot) && (config.qkNorm || (slot !== 'q_norm' && slot !== 'k_norm')),
+  );
+  const layers = Array.from({ length: config.numLayers }, (_, layer) =>
+    perLayer.map(([name]) => `model.layers.${layer}.${name}`),
+  ).flat();
+  const globals = Object.keys(globalNames).filter(
+    (name) => name !== 'lm_head.weight' || !config.tieWordEmbeddings,
+  );
+  return [...globals, ...layers];
+}
+
+function slotOf(name: string, config: ModelConfig): { slot: GlobalSlot | LayerSlot; layer: number } | null {
+  const globalSlot = globalNames[name];
+  if (globalSlot !== undefined) return { slot: globalSlot, layer: -1 };
+  const match = /^model\.layers\.(\d+)\.(.+)$/.exec(name);
+  const layerSlot = match === null ? undefined : layerNames[match[2]];
+  if (match === null || layerSlot === undefined || Number(match[1]) >= config.numLayers) return null;
+  if (!config.qkNorm && (layerSlot === 'q_norm' || layerSlot === 'k_norm')) return null;
+  return { slot: layerSlot, layer: Number(match[1]) };
+}
+
+/** Places every tensor of the checkpoint. One that is missing, misshapen or unknown is a ModelError. */
+export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: string): ModelFiles {
+  const shapes = shapesOf(config);
+  const missing = requiredNames(config).filter((name) => !checkpoint.tensors.has(name));
+  if (missing.length > 0) {
+    const others = missing.length > 1 ? ` and ${missing.length - 1} more` : '';
+    throw new ModelError(`${folder}: tensor ${missing[0]}${others} is missing`);
+  }
+  const tensors: TensorSource[] = [];
+  for (const entry of checkpoint.tensors.values()) {
+    if (ignoredNames.test(entry.name)) continue;
+    const place = slotOf(entry.name, config);
+    if (place === null) {
+      throw new ModelError(
+        `${folder}: tensor ${entry.name} is not part of ${config.architecture}: it would be ignored`,
+      );
+    }
+    // transformers reads the embedding when the two are tied, whatever the file holds besides.
+    if (place.slot === 'lm_head' && config.tieWordEmbeddings) continue;
+    const expected = shapes[place.slot];
+    if (entry.shape.length !== expected.length || entry.shape.some((length, i) => length !== expected[i])) {
+      throw new ModelError(
+        `${folder}: tensor ${entry.name} has shape ${shown(entry.shape)}, expected ${shown(expected)} from config.json`,
+      );
+    }
+    const dtype = weightDtypeOf(entry, checkpoint.paths[entry.file]);
+    tensors.push({
+      ...place,
+      dtype,
+      shape: entry.shape,
+      file: entry.file,
+      offset: entry.offset,
+      bytes: entry.bytes,
+    });
+  }
+  return { paths: checkpoint.paths, tensors };
+}
+
+/** The same slots filled with seeded random numbers: a config alone is enough. */
+export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFiles {
+  const shapes = shapesOf(config);
+  const raw = isObject(rawConfig) ? rawConfig : {};
+  const hasQkvBias = raw.attention_bias === true || config.architecture === 'Qwen2ForCausalLM';
+  const names = requiredNames(config);
+  for (let layer = 0; layer < config.numLayers && hasQkvBias; layer++) {
+    for (const p of ['q', 'k', 'v']) names.push(`model.layers.${layer}.self_attn.${p}_proj.bias`);
+  }
+  const tensors = names.map((name): TensorSource => {
+    const place = slotOf(name, config) as { slot: GlobalSlot | LayerSlot; layer: number };
+    const shape = shapes[place.slot];
+    const bytes = shape.reduce((a, b) => a * b, 1) * (config.weightDtype === 'f32' ? 4 : 2);
+    return { ...place, dtype: config.weightDtype, shape, file: -1, offset: 0, bytes };
+  });
+  return { paths: [], tensors };
+}
