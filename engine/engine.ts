@@ -1,13 +1,26 @@
 // The engine without the server: `import { Engine } from 'quire'`. Continuous batching inside any Node program.
 
+import { randomBytes } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { nowMs } from './clock.ts';
+import { Choice, CompletionStream } from './completion-stream.ts';
+import { Detokenizer } from './detokenizer.ts';
+import { EnginePort, type EngineReady } from './engine-port.ts';
 import type { CompletionDelta, EngineObserver, GenerateRequest } from './generation.ts';
-import type { StepStats } from './messages.ts';
-import type { ChatPrompt, EncodedPrompt } from './prompt-pool.ts';
+import { InFlight } from './in-flight.ts';
+import type { EngineRequest, EngineThreadOptions, StepOutput, StepStats } from './messages.ts';
+import { ModelError } from './model-error.ts';
+import { type LoadedModel, loadModel } from './model-files.ts';
+import { maxLogitBias } from './native.ts';
+import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
+import { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
+import { TokenBytes } from './token-bytes.ts';
 
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
-export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt-pool.ts';
+export { ModelError } from './model-error.ts';
+export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 
 export interface EngineOptions {
@@ -42,6 +55,8 @@ export interface EngineOptions {
   threads?: number | null;
   /** Of dummy weights and of requests that bring none. Null draws one. */
   seed?: number | null;
+  /** CPU kernels to use; null picks the best this machine has. */
+  cpuVariant?: 'avx512' | 'avx2' | 'portable' | null;
   /** Jinja text that replaces the model's own chat template. */
   chatTemplate?: string | null;
   observer?: EngineObserver;
@@ -110,4 +125,300 @@ export interface EngineApi {
   health(maxHeartbeatAgeMs: number): EngineHealth;
   /** Aborts what runs and ends the threads. */
   close(): Promise<void>;
+}
+
+const idleStats: StepStats = {
+  numRunning: 0,
+  numWaiting: 0,
+  kvCacheUsage: 0,
+  numPromptTokens: 0,
+  numCachedPromptTokens: 0,
+  numGenerationTokens: 0,
+  prefixCacheQueries: 0,
+  prefixCacheHits: 0,
+  numPreemptions: 0,
+  stepMs: 0,
+};
+
+/** int64 wrapped to its two words. */
+function seedWords(seed: bigint): readonly [number, number] {
+  const wrapped = BigInt.asUintN(64, seed);
+  return [Number(wrapped & 0xffff_ffffn), Number(wrapped >> 32n)];
+}
+
+function contextLength(asked: number | null, model: LoadedModel): number {
+  const own = model.config.maxPositionEmbeddings;
+  if (asked !== null && asked > own) {
+    throw new ModelError(`--max-model-len: found ${asked}, the model was made for at most ${own}`);
+  }
+  return asked ?? own;
+}
+
+function threadOptions(options: EngineOptions, model: LoadedModel): Omit<EngineThreadOptions, 'signals'> {
+  const weightDtypes = { auto: null, float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+  const kvDtypes = {
+    auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
+    float32: 'f32',
+    bfloat16: 'bf16',
+  } as const;
+  const backend = options.backend ?? 'cpu';
+  const limits = {
+    blockSize: options.blockSize ?? 16,
+    maxModelLen: contextLength(options.maxModelLen ?? null, model),
+    maxNumSeqs: options.maxNumSeqs ?? 256,
+    maxNumBatchedTokens: options.maxNumBatchedTokens ?? 2048,
+    maxLogprobs: options.maxLogprobs ?? 20,
+  };
+  const native = {
+    backend: backend === 'null' ? 'cpu' : backend,
+    cpuVariant: options.cpuVariant ?? null,
+    dtype: weightDtypes[options.dtype ?? 'auto'],
+    kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
+    threads: options.threads ?? availableParallelism(),
+    seed: options.seed ?? 0,
+    keepLogits: false,
+    ...limits,
+  } as const;
+  return {
+    model: backend === 'null' ? null : { config: model.config, files: model.files, options: native },
+    vocabSize: model.config.vocabSize,
+    longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,
+    kvCacheBytes: options.kvCacheBytes ?? null,
+    numBlocksOverride: options.numBlocksOverride ?? null,
+    enablePrefixCaching: options.enablePrefixCaching ?? true,
+    ...limits,
+  };
+}
+
+export class Engine implements EngineApi {
+  readonly description: EngineDescription;
+  readonly #prompts: PromptPool;
+  readonly #tokens: TokenBytes;
+  readonly #port: EnginePort;
+  readonly #inFlight: InFlight;
+  readonly #eosTokenIds: readonly number[];
+  #lastStats = idleStats;
+  #nextHandle = 1;
+  #nextSeed: bigint;
+
+  /** Loads the model, starts the threads and returns when the first request can run. Rejects with one clear line. */
+  static async open(options: EngineOptions): Promise<Engine> {
+    if (options.blockSize !== undefined && ![8, 16, 32].includes(options.blockSize)) {
+      throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
+    }
+    const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
+    const tokens = await TokenBytes.load(options.model);
+    const prompts = await PromptPool.create({
+      modelPath: options.model,
+      chatTemplate: options.chatTemplate ?? null,
+    });
+    let onStep: (output: StepOutput) => void = () => {};
+    try {
+      const { port, ready } = await EnginePort.start(
+        threadOptions(options, model),
+        new URL('./engine-thread.js', import.meta.url),
+        (output) => onStep(output),
+      );
+      const engine = new Engine(options, model, prompts, tokens, port, ready);
+      onStep = (output) => engine.#onStep(output);
+      return engine;
+    } catch (error) {
+      await prompts.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    options: EngineOptions,
+    model: LoadedModel,
+    prompts: PromptPool,
+    tokens: TokenBytes,
+    port: EnginePort,
+    ready: EngineReady,
+  ) {
+    this.#prompts = prompts;
+    this.#tokens = tokens;
+    this.#port = port;
+    this.#eosTokenIds = model.eosTokenIds;
+    this.#nextSeed = options.seed == null ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
+    this.#inFlight = new InFlight(options.observer ?? {}, (handles) => this.#port.abort(handles));
+    this.description = {
+      modelPath: model.modelPath,
+      architecture: model.config.architecture,
+      kernels: ready.description,
+      vocabSize: model.config.vocabSize,
+      maxModelLen: Math.min(ready.maxModelLen, ready.numBlocks * ready.blockSize),
+      maxNumSeqs: options.maxNumSeqs ?? 256,
+      maxLogprobs: options.maxLogprobs ?? 20,
+      blockSize: ready.blockSize,
+      numBlocks: ready.numBlocks,
+      weightBytes: ready.weightBytes,
+      kvCacheBytes: ready.kvCacheBytes,
+      hasChatTemplate: prompts.hasChatTemplate,
+      defaultSampling: model.defaultSampling,
+    };
+    port.died.then(() => this.#inFlight.endAll('error'));
+  }
+
+  get died(): Promise<Error> {
+    return this.#port.died;
+  }
+
+  get stats(): StepStats {
+    const numOpen = this.#inFlight.size;
+    if (numOpen === 0) return idleStats;
+    // Requests that the loop has not seen yet wait too.
+    return {
+      ...this.#lastStats,
+      numWaiting: Math.max(this.#lastStats.numWaiting, numOpen - this.#lastStats.numRunning),
+    };
+  }
+
+  encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt> {
+    return this.#prompts.encodeText(text, addSpecialTokens);
+  }
+
+  encodeChat(prompt: ChatPrompt): Promise<EncodedPrompt> {
+    return this.#prompts.encodeChat(prompt);
+  }
+
+  decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string {
+    return this.#tokens.decode(tokenIds, skipSpecialTokens);
+  }
+
+  tokenText(tokenId: number): { text: string; bytes: Uint8Array } {
+    return this.#tokens.tokenText(tokenId);
+  }
+
+  generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
+    const { sampling } = request;
+    const maxTokens = this.#checkRequest(request);
+    const handles: number[] = [];
+    const abort = () => this.#inFlight.abort(handles);
+    const stream = new CompletionStream(sampling.n, abort);
+    const facts = {
+      requestId: request.requestId,
+      n: sampling.n,
+      maxTokens,
+      numPromptTokens: request.promptTokenIds.length,
+      arrivalMs: request.arrivalMs ?? nowMs(),
+    };
+    const seed = sampling.seed ?? this.#drawSeed();
+    const stopTokens = new Set([...sampling.stopTokenIds, ...(sampling.ignoreEos ? [] : this.#eosTokenIds)]);
+    for (let index = 0; index < sampling.n; index++) {
+      const handle = this.#nextHandle++;
+      handles.push(handle);
+      const detokenizer = new Detokenizer(this.#tokens, request.promptTokenIds, sampling);
+      this.#inFlight.add(new Choice(handle, index, detokenizer, sampling, stopTokens), stream, facts);
+      this.#port.add(this.#engineRequest(handle, request, maxTokens, facts.arrivalMs, seed + BigInt(index)));
+    }
+    if (request.signal !== undefined) stream.abortOn(request.signal);
+    return stream;
+  }
+
+  resetPrefixCache(): void {
+    this.#port.resetPrefixCache();
+  }
+
+  health(maxHeartbeatAgeMs: number): EngineHealth {
+    const age = this.#port.heartbeatAgeMs();
+    if (age === null) return { status: 'dead', heartbeatAgeMs: Number.POSITIVE_INFINITY };
+    return { status: age > maxHeartbeatAgeMs ? 'late' : 'ok', heartbeatAgeMs: age };
+  }
+
+  async close(): Promise<void> {
+    this.#inFlight.endAll('abort');
+    await Promise.all([this.#port.close(), this.#prompts.close()]);
+  }
+
+  #onStep(output: StepOutput): void {
+    this.#lastStats = output.stats;
+    this.#inFlight.onStep(output);
+  }
+
+  /** Output tokens the request may have. Throws what makes it impossible. */
+  #checkRequest({ promptTokenIds, sampling }: GenerateRequest): number {
+    const { vocabSize, maxModelLen, maxLogprobs } = this.description;
+    if (promptTokenIds.length === 0)
+      throw new RequestError('the prompt has no tokens, at least 1 is needed', 'prompt');
+    const outside = promptTokenIds.find((id) => id < 0 || id >= vocabSize);
+    if (outside !== undefined) {
+      throw new RequestError(
+        `token id ${outside} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
+        'prompt',
+      );
+    }
+    if (sampling.logitBias.length + sampling.stopTokenIds.length + this.#eosTokenIds.length > maxLogitBias) {
+      throw new RequestError(
+        `more than ${maxLogitBias} logit_bias entries and stop tokens together`,
+        'logitBias',
+      );
+    }
+    const room = maxModelLen - promptTokenIds.length;
+    if (room < 1) {
+      throw new RequestError(
+        `the prompt has ${promptTokenIds.length} tokens and the context length is ${maxModelLen}: ` +
+          `at most ${maxModelLen - 1} prompt tokens leave room for an answer`,
+        'prompt',
+        'context_length_exceeded',
+      );
+    }
+    for (const param of ['logprobs', 'promptLogprobs'] as const) {
+      const asked = sampling[param];
+      if (asked !== null && asked > maxLogprobs) {
+        throw new RequestError(`found ${asked}, allowed 0 to ${maxLogprobs}`, param);
+      }
+    }
+    for (const [param, ids] of [
+      ['logitBias', sampling.logitBias.map(([id]) => id)],
+      ['stopTokenIds', sampling.stopTokenIds],
+    ] as const) {
+      const unknown = ids.find((id) => id < 0 || id >= vocabSize);
+      if (unknown !== undefined) {
+        throw new RequestError(
+          `token id ${unknown} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
+          param,
+        );
+      }
+    }
+    return Math.min(sampling.maxTokens ?? room, room);
+  }
+
+  #engineRequest(
+    handle: number,
+    { promptTokenIds, sampling, priority, cacheSalt }: GenerateRequest,
+    maxTokens: number,
+    arrivalMs: number,
+    seed: bigint,
+  ): EngineRequest {
+    return {
+      handle,
+      // A copy: the port transfers it, and n choices need one each.
+      promptTokenIds: promptTokenIds.slice(),
+      arrivalMs,
+      priority: priority ?? 0,
+      cacheSalt: cacheSalt ?? '',
+      temperature: sampling.temperature,
+      topP: sampling.topP,
+      topK: sampling.topK,
+      minP: sampling.minP,
+      repetitionPenalty: sampling.repetitionPenalty,
+      presencePenalty: sampling.presencePenalty,
+      frequencyPenalty: sampling.frequencyPenalty,
+      logitBias: sampling.logitBias,
+      seed: seedWords(seed),
+      maxTokens,
+      minTokens: Math.min(sampling.minTokens, maxTokens),
+      eosTokenIds: sampling.ignoreEos ? [] : this.#eosTokenIds,
+      stopTokenIds: sampling.stopTokenIds,
+      numLogprobs: sampling.logprobs ?? -1,
+      numPromptLogprobs: sampling.promptLogprobs ?? -1,
+    };
+  }
+
+  #drawSeed(): bigint {
+    // Distinct for every request, and the same sequence again under the same --seed.
+    this.#nextSeed = BigInt.asUintN(64, this.#nextSeed * 6364136223846793005n + 1442695040888963407n);
+    return this.#nextSeed;
+  }
 }

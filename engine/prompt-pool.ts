@@ -1,31 +1,95 @@
 // Prompts become token ids in worker threads (tinypool), so that a 100,000-token prompt never blocks the HTTP thread.
 
-/** A message as the chat template sees it; content forms are already validated by the caller. */
-export interface ChatMessage {
-  role: string;
-  content: unknown;
-  [field: string]: unknown;
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import Tinypool from 'tinypool';
+import { readTemplate, type TemplateSource } from './chat-template.ts';
+import { ModelError } from './model-error.ts';
+import { type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
+import type { PromptResult, PromptTask, PromptWorkerData } from './prompt-worker.ts';
+
+export interface PromptPoolOptions {
+  modelPath: string;
+  /** Jinja text instead of the model's own template. */
+  chatTemplate: string | null;
+  /** Worker threads; 1 by default, which leaves the cores to the kernels. */
+  threads?: number;
+  /** A prompt that takes longer fails, and its worker with it. Default 30,000. */
+  timeoutMs?: number;
 }
 
-export interface ChatPrompt {
-  messages: ChatMessage[];
-  tools?: unknown[];
-  documents?: unknown[];
-  addGenerationPrompt: boolean;
-  continueFinalMessage: boolean;
-  /** Extra variables for the template (chat_template_kwargs). */
-  templateVariables?: Record<string, unknown>;
-  /** Chat templates write their own BOS, so this is false by default. */
-  addSpecialTokens: boolean;
+/** The built worker: threads cannot run TypeScript, so under test the sources use what the build put into dist/. */
+function workerFile(): string {
+  const beside = fileURLToPath(new URL('./prompt-worker.js', import.meta.url));
+  const built = fileURLToPath(new URL('../dist/engine/prompt-worker.js', import.meta.url));
+  const file = existsSync(beside) ? beside : built;
+  if (!existsSync(file)) throw new Error(`${file} does not exist: run npm run build:ts`);
+  return file;
 }
 
-export interface EncodedPrompt {
-  tokenIds: Int32Array;
-  /** The rendered text for chat prompts, the given text otherwise. */
-  text: string;
-}
+export class PromptPool {
+  readonly #pool: Tinypool;
+  readonly #source: TemplateSource;
+  readonly #timeoutMs: number;
 
-/** The client's error: a template that raised, that is missing, or that ran out of time. The message is for the client. */
-export class PromptError extends Error {
-  override name = 'PromptError';
+  private constructor(
+    source: TemplateSource,
+    { modelPath, threads = 1, timeoutMs = 30_000 }: PromptPoolOptions,
+  ) {
+    this.#source = source;
+    this.#timeoutMs = timeoutMs;
+    this.#pool = new Tinypool({
+      filename: workerFile(),
+      workerData: { modelPath, source } satisfies PromptWorkerData,
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: 1,
+    });
+  }
+
+  /** Starts the workers and tries one, so that a broken tokenizer fails here in one line. */
+  static async create(options: PromptPoolOptions): Promise<PromptPool> {
+    const source = await readTemplate(options.modelPath, options.chatTemplate);
+    const pool = new PromptPool(source, options);
+    try {
+      await pool.encodeText('quire', true);
+    } catch (error) {
+      await pool.close();
+      throw new ModelError(`${options.modelPath}/tokenizer.json cannot be used: ${(error as Error).message}`);
+    }
+    return pool;
+  }
+
+  get hasChatTemplate(): boolean {
+    return this.#source.template !== null;
+  }
+
+  /** As transformers' tokenizer(text, add_special_tokens). */
+  encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt> {
+    return this.#run({ type: 'text', text, addSpecialTokens });
+  }
+
+  /** Throws PromptError when there is no template, or when it refuses the messages. */
+  encodeChat(prompt: ChatPrompt): Promise<EncodedPrompt> {
+    return this.#run({ type: 'chat', prompt });
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+
+  async #run(task: PromptTask): Promise<EncodedPrompt> {
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), this.#timeoutMs);
+    try {
+      const result: PromptResult = await this.#pool.run(task, { signal: abort.signal });
+      if ('error' in result) throw new PromptError(result.error);
+      return result;
+    } catch (error) {
+      if (!abort.signal.aborted) throw error;
+      throw new PromptError(`the prompt took longer than ${this.#timeoutMs} ms to render and tokenize`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
 }

@@ -1,0 +1,155 @@
+// What each token id stands for, as bytes: the tokenizer's vocabulary turned around once, for all detokenizers.
+//
+// Three kinds of vocabularies exist, told apart by tokenizer.json's decoder: byte-level BPE (every character of a token
+// stands for one byte, GPT-2's alphabet), SentencePiece with byte fallback (▁ is a space, <0x0A> is a byte), and
+// WordPiece (## continues a word, everything else starts one).
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { isObject, type JsonObject, readJsonObject, shown } from './json-fields.ts';
+import { ModelError } from './model-error.ts';
+
+type VocabularyKind = 'byte-level' | 'sentencepiece' | 'wordpiece';
+
+/** GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on. */
+function byteOfCharacter(): Map<string, number> {
+  const bytes = new Map<string, number>();
+  let next = 0x100;
+  for (let byte = 0; byte < 256; byte++) {
+    const isPrintable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    bytes.set(String.fromCodePoint(isPrintable ? byte : next++), byte);
+  }
+  return bytes;
+}
+
+function decodersOf(decoder: unknown): JsonObject[] {
+  if (!isObject(decoder)) return [];
+  return decoder.type === 'Sequence' && Array.isArray(decoder.decoders) ? decoder.decoders : [decoder];
+}
+
+export class TokenBytes {
+  readonly #bytes: Array<Uint8Array | undefined>;
+  readonly #special: ReadonlySet<number>;
+  readonly #kind: VocabularyKind;
+  /** The decoder takes one space off the front of a whole text. */
+  readonly stripsFirstSpace: boolean;
+
+  private constructor(
+    kind: VocabularyKind,
+    bytes: Array<Uint8Array | undefined>,
+    special: ReadonlySet<number>,
+    strips: boolean,
+  ) {
+    this.#kind = kind;
+    this.#bytes = bytes;
+    this.#special = special;
+    this.stripsFirstSpace = strips;
+  }
+
+  /** Throws ModelError when the folder has no tokenizer.json or one of a kind that is not supported. */
+  static async load(modelPath: string): Promise<TokenBytes> {
+    const path = join(modelPath, 'tokenizer.json');
+    if (!existsSync(path)) throw new ModelError(`${modelPath} has no tokenizer.json`);
+    return TokenBytes.fromJson(await readJsonObject(path), path);
+  }
+
+  static fromJson(tokenizer: JsonObject, path: string): TokenBytes {
+    const decoders = decodersOf(tokenizer.decoder);
+    const types = decoders.map(({ type }) => type);
+    const kind: VocabularyKind | null = types.includes('ByteLevel')
+      ? 'byte-level'
+      : types.includes('WordPiece')
+        ? 'wordpiece'
+        : types.includes('ByteFallback') || types.includes('Metaspace')
+          ? 'sentencepiece'
+          : null;
+    if (kind === null) {
+      throw new ModelError(
+        `${path}: decoder ${shown(tokenizer.decoder)} is not supported, supported are ByteLevel, ByteFallback, Metaspace, WordPiece`,
+      );
+    }
+    const bytes: Array<Uint8Array | undefined> = [];
+    const toBytes = tokenBytesOf(kind);
+    for (const [token, id] of vocabulary(tokenizer.model, path)) bytes[id] = toBytes(token);
+    const special = new Set<number>();
+    const encoder = new TextEncoder();
+    for (const added of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
+      if (!isObject(added) || typeof added.content !== 'string' || typeof added.id !== 'number') continue;
+      bytes[added.id] = encoder.encode(added.content);
+      if (added.special === true) special.add(added.id);
+    }
+    const strips = decoders.some(
+      ({ type, content, start, prepend_scheme: scheme }) =>
+        (type === 'Strip' && content === ' ' && start === 1) || (type === 'Metaspace' && scheme !== 'never'),
+    );
+    return new TokenBytes(kind, bytes, special, strips && kind === 'sentencepiece');
+  }
+
+  isSpecial(tokenId: number): boolean {
+    return this.#special.has(tokenId);
+  }
+
+  /** Bytes the token adds to a text; `isFirst` when no text comes before it. Ids beyond the vocabulary add none. */
+  bytesOf(tokenId: number, isFirst: boolean): Uint8Array {
+    const bytes = this.#bytes[tokenId] ?? noBytes;
+    // A WordPiece word starts with a space unless the text starts with it.
+    return this.#kind === 'wordpiece' && isFirst && bytes[0] === space ? bytes.subarray(1) : bytes;
+  }
+
+  /** The whole text, as transformers' decode gives it without clean-up. */
+  decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string {
+    const parts: Uint8Array[] = [];
+    for (const id of tokenIds) {
+      if (skipSpecialTokens && this.#special.has(id)) continue;
+      parts.push(this.bytesOf(id, parts.length === 0));
+    }
+    const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts));
+    return this.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
+  }
+
+  tokenText(tokenId: number): { text: string; bytes: Uint8Array } {
+    const bytes = this.bytesOf(tokenId, false);
+    return { text: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes };
+  }
+}
+
+const space = 0x20;
+const noBytes = new Uint8Array(0);
+
+/** [token, id] pairs of BPE and WordPiece (an object) or Unigram (a list). */
+function vocabulary(model: unknown, path: string): Array<[string, number]> {
+  const vocab = isObject(model) ? model.vocab : undefined;
+  if (Array.isArray(vocab))
+    return vocab.map((entry, id) => [String(Array.isArray(entry) ? entry[0] : entry), id]);
+  if (!isObject(vocab))
+    throw new ModelError(`${path}: model.vocab is ${shown(vocab)}, expected an object or a list`);
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > 1 << 24) {
+      throw new ModelError(`${path}: token ${shown(token)} has id ${shown(id)}`);
+    }
+  }
+  return Object.entries(vocab) as Array<[string, number]>;
+}
+
+function tokenBytesOf(kind: VocabularyKind): (token: string) => Uint8Array {
+  const encoder = new TextEncoder();
+  switch (kind) {
+    case 'byte-level': {
+      const byteOf = byteOfCharacter();
+      return (token) => {
+        const bytes = Array.from(token, (character) => byteOf.get(character));
+        // A token outside the alphabet was added as it stands.
+        return bytes.includes(undefined) ? encoder.encode(token) : Uint8Array.from(bytes as number[]);
+      };
+    }
+    case 'sentencepiece':
+      return (token) => {
+        const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token);
+        return byte === null
+          ? encoder.encode(token.replaceAll('\u2581', ' '))
+          : Uint8Array.of(Number.parseInt(byte[1], 16));
+      };
+    case 'wordpiece':
+      return (token) => encoder.encode(token.startsWith('##') ? token.slice(2) : ` ${token}`);
+  }
+}
