@@ -1,0 +1,147 @@
+// The HTTP application over an engine. It never listens: that is serve.ts's, and tests inject.
+
+import { createHash, randomBytes } from 'node:crypto';
+import cors from '@fastify/cors';
+import swagger from '@fastify/swagger';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
+import { nowMs } from '../engine/clock.ts';
+import { type EngineApi, PromptError } from '../engine/engine.ts';
+import { checkHost, Keys } from './auth.ts';
+import type { AppOptions, Context } from './context.ts';
+import { ApiError } from './errors.ts';
+import { chatRoutes } from './routes/chat.ts';
+import { completionRoutes } from './routes/completions.ts';
+import { modelRoutes } from './routes/models.ts';
+import { operationRoutes } from './routes/operations.ts';
+import { tokenizeRoutes } from './routes/tokenize.ts';
+import { toApiError } from './validation.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Monotonic ms at which the request came in. */
+    arrivalMs: number;
+  }
+}
+
+export interface App {
+  fastify: FastifyInstance;
+  /** From now on new work is refused; what runs goes on. */
+  drain(): void;
+}
+
+/** Routes that answer without a key: what load balancers ask. */
+const openRoutes: ReadonlySet<string> = new Set(['/health', '/ping']);
+const methodsToTry = ['GET', 'POST'] as const;
+
+/** The client's own id when it is sane, else a fresh one; it names the request in logs and answers. */
+function requestId({ headers }: { headers: Record<string, unknown> }): string {
+  const given = headers['x-request-id'];
+  return typeof given === 'string' && /^[\x21-\x7e]{1,128}$/.test(given)
+    ? given
+    : randomBytes(16).toString('hex');
+}
+
+function asApiError(error: FastifyError | Error, request: FastifyRequest): ApiError {
+  if (error instanceof ApiError) return error;
+  if (error instanceof PromptError) return new ApiError('invalid_prompt', error.message, 'messages');
+  const { validation, code } = error as FastifyError;
+  if (validation !== undefined) return toApiError(validation);
+  switch (code) {
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new ApiError('unsupported_media_type', 'content-type: allowed: application/json');
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new ApiError(
+        'body_too_large',
+        `the body is larger than ${request.server.initialConfig.bodyLimit} bytes`,
+      );
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new ApiError('malformed_json', 'the body is empty, expected a JSON object');
+    case 'FST_ERR_CTP_INVALID_JSON_BODY':
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new ApiError('malformed_json', `the body is not JSON: ${error.message}`);
+  }
+  if (error instanceof SyntaxError)
+    return new ApiError('malformed_json', `the body is not JSON: ${error.message}`);
+  const status = (error as FastifyError).statusCode ?? 500;
+  if (status >= 400 && status < 500) return new ApiError('invalid_value', error.message);
+  return new ApiError('internal_error', `internal error, see the server's log for request ${request.id}`);
+}
+
+function answerErrors(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError, request, reply) => {
+    const apiError = asApiError(error, request);
+    if (apiError.status >= 500 && apiError.errorName === 'internal_error')
+      request.log.error({ err: error }, 'request failed');
+    if (apiError.retryAfter !== null) reply.header('retry-after', String(apiError.retryAfter));
+    if (apiError.errorName === 'draining') reply.header('connection', 'close');
+    reply.code(apiError.status).send(apiError.body);
+  });
+  app.setNotFoundHandler((request) => {
+    const path = request.url.split('?')[0];
+    const others = methodsToTry.filter((method) => app.findRoute({ method, url: path }) !== null);
+    if (others.length > 0) {
+      throw new ApiError(
+        'method_not_allowed',
+        `${request.method} ${path} does not exist, ${others.join(', ')} does`,
+      );
+    }
+    throw new ApiError(
+      'unknown_route',
+      `${request.method} ${path.slice(0, 200)} does not exist, see /openapi.json`,
+    );
+  });
+}
+
+function guard(app: FastifyInstance, options: AppOptions): void {
+  const keys = new Keys(options.apiKeys);
+  app.decorateRequest('arrivalMs', 0);
+  app.decorateRequest('keySalt', '');
+  app.addHook('onRequest', async (request, reply) => {
+    request.arrivalMs = nowMs();
+    reply.header('x-request-id', request.id);
+    checkHost(request, options.allowedHosts);
+    // By the matched route, never by the raw path.
+    const route = request.routeOptions.url;
+    if (route !== undefined && openRoutes.has(route)) return;
+    request.keySalt = keys.check(request);
+  });
+}
+
+/** Everything but listening. The engine stays the caller's: close() does not close it. */
+export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
+  let isDraining = false;
+  const app = fastify({
+    ...(options.logger === null ? { logger: false } : { loggerInstance: options.logger }),
+    disableRequestLogging: true,
+    bodyLimit: options.bodyLimitBytes,
+    requestTimeout: 60_000,
+    genReqId: requestId as never,
+    routerOptions: { maxParamLength: 1000 },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, verbose: true } },
+  }) as FastifyInstance;
+  const context: Context = {
+    engine,
+    options,
+    startedAt: Math.floor(Date.now() / 1000),
+    fingerprint: `fp_${createHash('sha256').update(`${options.version}/${engine.description.modelPath}`).digest('hex').slice(0, 12)}`,
+    isDraining: () => isDraining,
+  };
+  answerErrors(app);
+  guard(app, options);
+  if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
+  await app.register(swagger, {
+    openapi: { openapi: '3.1.0', info: { title: 'quire', version: options.version } },
+  });
+  app.get('/openapi.json', async () => app.swagger());
+  chatRoutes(app, context);
+  completionRoutes(app, context);
+  modelRoutes(app, context);
+  tokenizeRoutes(app, context);
+  operationRoutes(app, context);
+  return {
+    fastify: app,
+    drain: () => {
+      isDraining = true;
+    },
+  };
+}

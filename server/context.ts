@@ -1,0 +1,90 @@
+// What every route works with, and the checks every request for tokens passes before anything runs.
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { EngineApi, RequestError } from '../engine/engine.ts';
+import { ApiError } from './errors.ts';
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Separates the prefix cache of one API key from another's; '' with fewer than two keys. */
+    keySalt: string;
+  }
+}
+
+export interface AppOptions {
+  /** Names requests may use; the first is the one answers carry. */
+  servedModelNames: readonly string[];
+  apiKeys: readonly string[];
+  /** Requests that may wait for their first step; more are refused with 429. */
+  maxQueuedRequests: number;
+  bodyLimitBytes: number;
+  /** Silence after which a stream gets a comment, in ms. */
+  ssePingIntervalMs: number;
+  /** Age of the step loop's heartbeat at which /health says 503, in ms. */
+  heartbeatTimeoutMs: number;
+  /** Origins that browsers may call from; empty allows none. */
+  allowedOrigins: readonly string[];
+  /** Host names the server answers to; null is any. */
+  allowedHosts: readonly string[] | null;
+  /** The exposition text of /metrics. */
+  metrics: { contentType: string; render(): Promise<string> };
+  version: string;
+  /** Fastify's logger option. */
+  logger: import('fastify').FastifyBaseLogger | null;
+}
+
+export interface Context {
+  engine: EngineApi;
+  options: AppOptions;
+  /** Seconds since the epoch at which the server started; what /v1/models calls created. */
+  startedAt: number;
+  /** Hash of version and model, for system_fingerprint. */
+  fingerprint: string;
+  isDraining(): boolean;
+}
+
+/** Throws when the server cannot take the request now, or does not serve the model. Returns the model's name in answers. */
+export function admit({ engine, options, isDraining }: Context, model: string | null | undefined): string {
+  const [name] = options.servedModelNames;
+  if (model != null && !options.servedModelNames.includes(model)) {
+    throw new ApiError(
+      'model_not_found',
+      `model: found ${JSON.stringify(model.slice(0, 200))}, served: ${options.servedModelNames.join(', ')}`,
+      'model',
+    );
+  }
+  if (isDraining()) throw new ApiError('draining', 'the server is shutting down');
+  if (engine.health(Number.POSITIVE_INFINITY).status === 'dead')
+    throw new ApiError('engine_dead', 'the engine has ended');
+  if (engine.stats.numWaiting >= options.maxQueuedRequests) {
+    throw new ApiError(
+      'queue_full',
+      `${engine.stats.numWaiting} requests wait already, at most ${options.maxQueuedRequests} may`,
+    );
+  }
+  return name;
+}
+
+/** Fires when the client's connection is gone before the answer is complete. */
+export function clientGone(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController();
+  reply.raw.once('close', () => {
+    if (!reply.raw.writableFinished) controller.abort();
+  });
+  return controller.signal;
+}
+
+export function cacheSaltOf(request: FastifyRequest, cacheSalt: string | null | undefined): string {
+  return request.keySalt === '' && cacheSalt == null ? '' : `${request.keySalt}/${cacheSalt ?? ''}`;
+}
+
+/** The engine's refusal in the client's words. */
+export function fromRequestError(
+  error: RequestError,
+  names: Record<string, string>,
+  promptField: string,
+): ApiError {
+  const param = error.param === 'prompt' ? promptField : (names[error.param] ?? error.param);
+  const name = error.code === 'context_length_exceeded' ? 'context_length_exceeded' : 'invalid_value';
+  return new ApiError(name, name === 'invalid_value' ? `${param}: ${error.message}` : error.message, param);
+}

@@ -1,0 +1,33 @@
+// GET /v1/models and /v1/models/:id
+
+import type { FastifyInstance } from 'fastify';
+import type { Context } from '../context.ts';
+import { ApiError } from '../errors.ts';
+
+export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }: Context): void {
+  const describe = (id: string) => ({
+    id,
+    object: 'model',
+    created: startedAt,
+    owned_by: 'quire',
+    root: engine.description.modelPath,
+    parent: null,
+    max_model_len: engine.description.maxModelLen,
+  });
+
+  app.get('/v1/models', async () => ({ object: 'list', data: options.servedModelNames.map(describe) }));
+
+  // Names may contain slashes, as Hub ids do.
+  app.get('/v1/models/*', async (request) => {
+    const id = (request.params as { '*': string })['*'];
+    if (!options.servedModelNames.includes(id)) {
+      const shown = JSON.stringify(id.slice(0, 200));
+      throw new ApiError(
+        'model_not_found',
+        `model: found ${shown}, served: ${options.servedModelNames.join(', ')}`,
+        'model',
+      );
+    }
+    return describe(id);
+  });
+}

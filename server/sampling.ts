@@ -1,0 +1,123 @@
+// A request's fields -> SamplingParams: the request's own word, else the model's generation_config, else vLLM's default.
+
+import { defaultSamplingParams, type SamplingParams } from '../engine/engine.ts';
+import { ApiError } from './errors.ts';
+import type { SamplingFields } from './schemas.ts';
+import { shown } from './validation.ts';
+
+/** Fields of OpenAI's or vLLM's that change the answer and are not there yet; sending them is an error, not a silence. */
+const unsupported: ReadonlyArray<
+  readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
+> = [
+  ['tools', (value) => Array.isArray(value) && value.length > 0, 'requests without tools'],
+  ['functions', (value) => Array.isArray(value) && value.length > 0, 'requests without functions'],
+  ['tool_choice', (value) => value !== 'none' && value !== 'auto', '"none" or "auto"'],
+  ['response_format', (value) => (value as { type?: unknown }).type !== 'text', '{"type": "text"}'],
+  ['structured_outputs', () => true, 'requests without it'],
+  ['guided_json', () => true, 'requests without it'],
+  ['guided_regex', () => true, 'requests without it'],
+  ['guided_choice', () => true, 'requests without it'],
+  ['guided_grammar', () => true, 'requests without it'],
+  ['use_beam_search', (value) => value !== false, 'false'],
+  ['best_of', () => true, 'n without best_of'],
+  ['suffix', (value) => value !== '', 'requests without it'],
+  ['audio', () => true, 'requests without it'],
+  ['modalities', (value) => !Array.isArray(value) || value.some((entry) => entry !== 'text'), '["text"]'],
+  ['logits_processors', () => true, 'requests without it'],
+  ['bad_words', (value) => Array.isArray(value) && value.length > 0, 'requests without it'],
+  ['allowed_token_ids', () => true, 'requests without it'],
+  ['truncate_prompt_tokens', () => true, 'requests without it'],
+  ['prompt_embeds', () => true, 'requests without it'],
+  ['chat_template', () => true, "the server's own chat template"],
+];
+
+export function refuseUnsupported(body: object): void {
+  const fields = body as Record<string, unknown>;
+  for (const [field, isUsed, supported] of unsupported) {
+    const value = fields[field];
+    if (value == null || !isUsed(value)) continue;
+    throw new ApiError(
+      'unsupported_value',
+      `${field}: found ${shown(value)}, supported: ${supported}`,
+      field,
+    );
+  }
+}
+
+export interface LogprobsWanted {
+  logprobs: number | null;
+  promptLogprobs: number | null;
+}
+
+export function toSamplingParams(
+  fields: SamplingFields,
+  modelDefaults: Partial<SamplingParams>,
+  maxTokens: number | null,
+  wanted: LogprobsWanted,
+): SamplingParams {
+  const base = { ...defaultSamplingParams, ...modelDefaults };
+  return {
+    n: fields.n ?? 1,
+    temperature: fields.temperature ?? base.temperature,
+    topP: fields.top_p ?? base.topP,
+    topK: Math.max(0, fields.top_k ?? base.topK),
+    minP: fields.min_p ?? base.minP,
+    repetitionPenalty: fields.repetition_penalty ?? base.repetitionPenalty,
+    presencePenalty: fields.presence_penalty ?? 0,
+    frequencyPenalty: fields.frequency_penalty ?? 0,
+    logitBias: toLogitBias(fields.logit_bias ?? {}),
+    seed: toSeed(fields.seed ?? null),
+    maxTokens,
+    minTokens: toMinTokens(fields.min_tokens ?? 0, maxTokens),
+    ignoreEos: fields.ignore_eos ?? false,
+    stop: toStop(fields.stop ?? []),
+    stopTokenIds: fields.stop_token_ids ?? [],
+    includeStopStrInOutput: fields.include_stop_str_in_output ?? false,
+    skipSpecialTokens: fields.skip_special_tokens ?? true,
+    ...wanted,
+  };
+}
+
+function toMinTokens(minTokens: number, maxTokens: number | null): number {
+  if (maxTokens !== null && minTokens > maxTokens) {
+    const allowed = `at most max_tokens, ${maxTokens}`;
+    throw new ApiError('invalid_value', `min_tokens: found ${minTokens}, allowed: ${allowed}`, 'min_tokens');
+  }
+  return minTokens;
+}
+
+function toStop(stop: string | readonly string[]): string[] {
+  const strings = typeof stop === 'string' ? [stop] : [...stop];
+  if (strings.includes(''))
+    throw new ApiError('invalid_value', 'stop: found "", allowed: strings with text', 'stop');
+  return strings;
+}
+
+function toSeed(seed: number | null): bigint | null {
+  if (seed === null) return null;
+  if (!Number.isInteger(seed) || seed < -(2 ** 63) || seed >= 2 ** 63) {
+    throw new ApiError('invalid_value', `seed: found ${seed}, allowed: a whole number of 64 bits`, 'seed');
+  }
+  return BigInt(seed);
+}
+
+function toLogitBias(bias: Record<string, number>): Array<[number, number]> {
+  return Object.entries(bias).map(([token, value]) => {
+    if (!/^\d{1,10}$/.test(token)) {
+      throw new ApiError(
+        'invalid_value',
+        `logit_bias: found the key ${shown(token)}, allowed: token ids`,
+        'logit_bias',
+      );
+    }
+    return [Number(token), value];
+  });
+}
+
+/** The engine's names of fields, as the client spelt them. */
+export const clientFieldNames: Record<string, string> = {
+  logitBias: 'logit_bias',
+  stopTokenIds: 'stop_token_ids',
+  logprobs: 'logprobs',
+  promptLogprobs: 'prompt_logprobs',
+};

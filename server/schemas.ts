@@ -1,0 +1,112 @@
+// What clients may send: OpenAI's fields, vLLM's extras, and a limit on every one of them. Unknown fields are accepted
+// and ignored, as vLLM does; null stands for "not given", as OpenAI's clients send it.
+
+import Type, { type Static, type TSchema } from 'typebox';
+
+const maxTextLength = 4_000_000;
+const maxTokenId = 2 ** 31 - 1;
+
+const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
+const tokenId = Type.Integer({ minimum: 0, maximum: maxTokenId });
+const text = (maxLength: number) => Type.String({ maxLength });
+const flag = Type.Boolean();
+
+/** Fields that chat and text completions share. */
+const sampling = {
+  model: maybe(text(1000)),
+  max_tokens: maybe(
+    Type.Integer({
+      minimum: 0,
+      maximum: maxTokenId,
+      description: 'Output tokens at most; cut to what the context leaves.',
+    }),
+  ),
+  temperature: maybe(Type.Number({ minimum: 0, maximum: 2, description: '0 is greedy.' })),
+  top_p: maybe(Type.Number({ exclusiveMinimum: 0, maximum: 1 })),
+  top_k: maybe(Type.Integer({ minimum: -1, maximum: maxTokenId, description: '0 and -1 are off.' })),
+  min_p: maybe(Type.Number({ minimum: 0, maximum: 1 })),
+  n: maybe(Type.Integer({ minimum: 1, maximum: 128 })),
+  seed: maybe(Type.Number({ minimum: -(2 ** 63), maximum: 2 ** 63, description: 'A whole number, int64.' })),
+  stop: maybe(Type.Union([text(1000), Type.Array(text(1000), { maxItems: 16 })])),
+  stop_token_ids: maybe(Type.Array(tokenId, { maxItems: 512 })),
+  include_stop_str_in_output: maybe(flag),
+  ignore_eos: maybe(flag),
+  min_tokens: maybe(Type.Integer({ minimum: 0, maximum: maxTokenId })),
+  skip_special_tokens: maybe(flag),
+  presence_penalty: maybe(Type.Number({ minimum: -2, maximum: 2 })),
+  frequency_penalty: maybe(Type.Number({ minimum: -2, maximum: 2 })),
+  repetition_penalty: maybe(Type.Number({ exclusiveMinimum: 0, maximum: 100 })),
+  logit_bias: maybe(
+    Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }), { maxProperties: 500 }),
+  ),
+  prompt_logprobs: maybe(Type.Integer({ minimum: 0, maximum: 64 })),
+  stream: maybe(flag),
+  stream_options: maybe(Type.Object({ include_usage: maybe(flag), continuous_usage_stats: maybe(flag) })),
+  priority: maybe(
+    Type.Integer({ minimum: -(2 ** 31), maximum: maxTokenId, description: 'Lower is served earlier.' }),
+  ),
+  cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
+  return_token_ids: maybe(flag),
+  add_special_tokens: maybe(flag),
+  user: maybe(text(10_000)),
+};
+
+const contentPart = Type.Object({ type: text(100), text: maybe(text(maxTextLength)) });
+const role = Type.Union(
+  ['system', 'developer', 'user', 'assistant', 'tool', 'function'].map((name) => Type.Literal(name)),
+);
+
+const message = Type.Object({
+  role,
+  content: maybe(Type.Union([text(maxTextLength), Type.Array(contentPart, { maxItems: 10_000 })])),
+  name: maybe(text(1000)),
+});
+
+export const chatRequest = Type.Object({
+  ...sampling,
+  messages: Type.Array(message, { minItems: 1, maxItems: 10_000 }),
+  max_completion_tokens: maybe(Type.Integer({ minimum: 1, maximum: maxTokenId })),
+  logprobs: maybe(flag),
+  top_logprobs: maybe(Type.Integer({ minimum: 0, maximum: 64 })),
+  add_generation_prompt: maybe(flag),
+  continue_final_message: maybe(flag),
+  chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
+  documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
+  echo: maybe(flag),
+});
+
+const tokenIds = Type.Array(tokenId, { minItems: 1, maxItems: 10_000_000 });
+
+export const completionRequest = Type.Object({
+  ...sampling,
+  prompt: Type.Union([
+    text(maxTextLength),
+    Type.Array(text(maxTextLength), { minItems: 1, maxItems: 1024 }),
+    tokenIds,
+    Type.Array(tokenIds, { minItems: 1, maxItems: 1024 }),
+  ]),
+  logprobs: maybe(Type.Integer({ minimum: 0, maximum: 64 })),
+  echo: maybe(flag),
+});
+
+export const tokenizeRequest = Type.Object({
+  model: maybe(text(1000)),
+  prompt: maybe(text(maxTextLength)),
+  messages: maybe(Type.Array(message, { minItems: 1, maxItems: 10_000 })),
+  add_special_tokens: maybe(flag),
+  add_generation_prompt: maybe(flag),
+  continue_final_message: maybe(flag),
+  return_token_strs: maybe(flag),
+});
+
+export const detokenizeRequest = Type.Object({
+  model: maybe(text(1000)),
+  tokens: Type.Array(tokenId, { maxItems: 10_000_000 }),
+});
+
+export type ChatRequest = Static<typeof chatRequest>;
+export type CompletionRequest = Static<typeof completionRequest>;
+export type TokenizeRequest = Static<typeof tokenizeRequest>;
+export type DetokenizeRequest = Static<typeof detokenizeRequest>;
+export type SamplingFields = Omit<ChatRequest, 'messages' | 'logprobs' | 'top_logprobs'>;
+export type MessageField = ChatRequest['messages'][number];

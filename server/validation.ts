@@ -1,0 +1,101 @@
+// From what the schema validator found to one sentence: the field, what was found, what is allowed.
+
+import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import { ApiError } from './errors.ts';
+
+interface Schema {
+  type?: string;
+  anyOf?: Schema[];
+  const?: unknown;
+  enum?: unknown[];
+  minimum?: number;
+  maximum?: number;
+  exclusiveMinimum?: number;
+  minItems?: number;
+  maxItems?: number;
+  minLength?: number;
+  maxLength?: number;
+  pattern?: string;
+  description?: string;
+  required?: string[];
+  properties?: Record<string, Schema>;
+  items?: Schema;
+}
+
+type Found = FastifySchemaValidationError & { data?: unknown; parentSchema?: Schema };
+
+/** A value for an error message, cut to a length that helps. */
+export function shown(value: unknown): string {
+  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? String(value));
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** What a schema allows, in words. */
+export function allowed(schema: Schema): string {
+  if (schema.anyOf !== undefined) return [...new Set(schema.anyOf.map(allowed))].join(' or ');
+  if (schema.const !== undefined) return JSON.stringify(schema.const);
+  if (schema.enum !== undefined) return schema.enum.map((value) => JSON.stringify(value)).join(', ');
+  const low = schema.minimum ?? schema.exclusiveMinimum;
+  switch (schema.type) {
+    case 'integer':
+    case 'number': {
+      const kind = schema.type === 'integer' ? 'a whole number' : 'a number';
+      const from = schema.exclusiveMinimum === undefined ? `from ${low}` : `above ${low}`;
+      return `${kind} ${from} to ${schema.maximum}`;
+    }
+    case 'string':
+      return schema.pattern === undefined
+        ? `a string of at most ${schema.maxLength} characters`
+        : `a string like ${schema.pattern}`;
+    case 'array': {
+      const count =
+        schema.minItems === undefined
+          ? `up to ${schema.maxItems}`
+          : `${schema.minItems} to ${schema.maxItems}`;
+      return schema.items === undefined
+        ? 'a list'
+        : `a list of ${count} items, each ${allowed(schema.items)}`;
+    }
+    case 'boolean':
+      return 'true or false';
+    case 'null':
+      return 'null';
+    default:
+      return 'an object';
+  }
+}
+
+/** /messages/0/role -> messages.0.role */
+function fieldName(instancePath: string): string {
+  return instancePath.split('/').slice(1).map(decodeURIComponent).join('.');
+}
+
+/** Of several failed branches the one that got deepest says most; a failed union speaks for its branches. */
+function mostTelling(errors: readonly Found[]): Found {
+  const depth = (error: Found) => error.instancePath.split('/').length;
+  const deepest = Math.max(...errors.map(depth));
+  const candidates = errors.filter((error) => depth(error) === deepest);
+  return candidates.find(({ keyword }) => keyword === 'anyOf') ?? candidates[0];
+}
+
+export function toApiError(errors: readonly FastifySchemaValidationError[]): ApiError {
+  const error = mostTelling(errors as readonly Found[]);
+  const field = fieldName(error.instancePath);
+  if (error.keyword === 'required') {
+    const missing = String((error.params as { missingProperty?: string }).missingProperty);
+    const name = field === '' ? missing : `${field}.${missing}`;
+    const schema = error.parentSchema?.properties?.[missing];
+    return new ApiError(
+      'invalid_value',
+      `${name} is missing${schema ? `, expected ${allowed(schema)}` : ''}`,
+      name,
+    );
+  }
+  const name = field === '' ? null : field;
+  const what = allowed(error.parentSchema ?? {});
+  return new ApiError(
+    'invalid_value',
+    `${name ?? 'the body'}: found ${shown(error.data)}, allowed: ${what}`,
+    name,
+  );
+}
