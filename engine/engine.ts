@@ -274,6 +274,11 @@ export class Engine implements EngineApi {
     };
   }
 
+  /** Choices that have not ended, or whose end the engine has not confirmed. */
+  get numOpenRequests(): number {
+    return this.#inFlight.size;
+  }
+
   encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt> {
     return this.#prompts.encodeText(text, addSpecialTokens);
   }

@@ -3,7 +3,12 @@
 import { createHash, randomBytes } from 'node:crypto';
 import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
-import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
+import fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 import { nowMs } from '../engine/clock.ts';
 import { type EngineApi, PromptError } from '../engine/engine.ts';
 import { checkHost, Keys } from './auth.ts';
@@ -112,7 +117,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   let isDraining = false;
   const app = fastify({
     ...(options.logger === null ? { logger: false } : { loggerInstance: options.logger }),
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: 60_000,
     genReqId: requestId as never,

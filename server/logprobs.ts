@@ -3,7 +3,7 @@
 import type { EngineApi, TokenLogprobs } from '../engine/engine.ts';
 
 /** JSON has no infinities: vLLM's floor stands for them. */
-const finite = (logprob: number) => (logprob > -9999 ? logprob : -9999);
+const finite = (logprob: number) => Math.max(-9999, Number.isNaN(logprob) ? -9999 : logprob);
 
 /** choices[].logprobs.content of chat completions. */
 export function chatLogprobs(engine: EngineApi, tokens: readonly TokenLogprobs[]): object[] {

@@ -1,0 +1,66 @@
+#!/usr/bin/env node
+// The command line: `quire serve`, `quire bench serve`.
+
+import { ModelError } from '../engine/engine.ts';
+import { benchOptions } from './bench/options.ts';
+import { runBench } from './bench/run.ts';
+import { helpOf, OptionError, readOptions, serveOptions } from './options.ts';
+import { serve, version } from './serve.ts';
+
+const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
+       quire bench serve [flags]       measure an OpenAI-compatible server
+       quire --version
+
+quire serve --help and quire bench serve --help list the flags.
+`;
+
+const serveHelp = () =>
+  helpOf(
+    'quire serve [MODEL] [flags]',
+    'Serves MODEL, a folder or a Hub id (name or name@revision); without one, the model that ships with quire.',
+    serveOptions,
+  );
+
+const benchHelp = () =>
+  helpOf(
+    'quire bench serve [flags]',
+    'Sends requests to an OpenAI-compatible server and reports what it achieves.',
+    benchOptions,
+  );
+
+async function run(args: readonly string[]): Promise<number> {
+  const wantsHelp = args.includes('--help') || args.includes('-h');
+  const print = (text: string) => {
+    process.stdout.write(text);
+    return 0;
+  };
+  if (args[0] === 'serve') {
+    if (wantsHelp) return print(serveHelp());
+    const { model, values } = readOptions(args.slice(1), process.env);
+    return serve(model, values);
+  }
+  if (args[0] === 'bench' && args[1] === 'serve') {
+    if (wantsHelp) return print(benchHelp());
+    // The server's variables say nothing to the load generator.
+    return runBench(readOptions(args.slice(2), {}, benchOptions).values);
+  }
+  if (args[0] === '--version') return print(`${version}\n`);
+  if (args.length === 0 || wantsHelp) return print(usage);
+  throw new OptionError(
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve (--help tells more)`,
+  );
+}
+
+try {
+  process.exitCode = await run(process.argv.slice(2));
+} catch (error) {
+  const isExpected = error instanceof OptionError || error instanceof ModelError;
+  const debug = process.argv.includes('debug');
+  const message = error instanceof Error ? error.message.split('\n')[0] : String(error);
+  process.stderr.write(
+    `quire: ${message}\n${debug && !isExpected && error instanceof Error ? `${error.stack}\n` : ''}`,
+  );
+  process.exit(1);
+}
+// Threads and sockets that are still closing do not keep an ended command alive.
+process.exit();

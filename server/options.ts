@@ -1,0 +1,259 @@
+// Every flag of `quire serve`, once: its name, variable, type, range, default and help. --help, the environment,
+// validation and docs/cli.md all come from this table. Names are vLLM's wherever it has one.
+
+import { distance } from 'fastest-levenshtein';
+
+/** A mistake on the command line or in the environment: one line for the person at the terminal. */
+export class OptionError extends Error {}
+
+type Kind =
+  | { type: 'integer'; low: number; high: number }
+  | { type: 'number'; low: number; high: number }
+  | { type: 'bytes' }
+  | { type: 'tokens' }
+  | { type: 'text' }
+  | { type: 'list' }
+  | { type: 'flag' }
+  | { type: 'choice'; values: readonly string[] };
+
+export interface Option {
+  /** Without the dashes. */
+  name: string;
+  kind: Kind;
+  /** Null: decided at start, as the help says. */
+  fallback: string | number | boolean | readonly string[] | null;
+  help: string;
+  /** Heading in --help. */
+  group: string;
+}
+
+const integer = (low: number, high: number): Kind => ({ type: 'integer', low, high });
+const seconds: Kind = { type: 'number', low: 0.01, high: 86_400 };
+const choice = (...values: string[]): Kind => ({ type: 'choice', values });
+
+export const serveOptions: readonly Option[] = [
+  { group: 'Listening', name: 'host', kind: { type: 'text' }, fallback: '127.0.0.1', help: 'address to listen on; 0.0.0.0 is every interface' },
+  { group: 'Listening', name: 'port', kind: integer(0, 65_535), fallback: 8000, help: 'port to listen on; 0 picks a free one' },
+  { group: 'Listening', name: 'api-key', kind: { type: 'list' }, fallback: [], help: 'key that requests must bring, may be given several times; none lets everyone in' },
+  { group: 'Listening', name: 'allowed-origins', kind: { type: 'list' }, fallback: [], help: 'origins that browsers may call from; none by default' },
+  { group: 'Listening', name: 'allowed-hosts', kind: { type: 'list' }, fallback: [], help: 'Host headers to answer to beside localhost, while listening on loopback' },
+  { group: 'Listening', name: 'shutdown-timeout', kind: { type: 'number', low: 0, high: 86_400 }, fallback: 30, help: 'seconds that running requests get after SIGTERM' },
+  { group: 'Listening', name: 'heartbeat-timeout', kind: seconds, fallback: 60, help: 'seconds without a turn of the step loop after which /health says 503' },
+  { group: 'Listening', name: 'sse-ping-interval', kind: seconds, fallback: 5, help: 'seconds of silence after which a stream gets a comment' },
+
+  { group: 'Model', name: 'served-model-name', kind: { type: 'list' }, fallback: [], help: 'name in requests and answers, may be given several times; default MODEL' },
+  { group: 'Model', name: 'load-format', kind: choice('auto', 'dummy'), fallback: 'auto', help: 'auto reads safetensors; dummy makes random weights from config.json alone' },
+  { group: 'Model', name: 'dtype', kind: choice('auto', 'float32', 'bfloat16', 'float16'), fallback: 'auto', help: 'form of the weights in memory; auto keeps the file’s' },
+  { group: 'Model', name: 'max-model-len', kind: { type: 'tokens' }, fallback: null, help: 'prompt and output tokens of a request, e.g. 4096 or 32k; default the model’s own limit' },
+  { group: 'Model', name: 'chat-template', kind: { type: 'text' }, fallback: null, help: 'file with a Jinja chat template instead of the model’s own' },
+  { group: 'Model', name: 'seed', kind: integer(0, 2 ** 32 - 1), fallback: null, help: 'seed of dummy weights and of requests that bring none; default a fresh one' },
+
+  { group: 'Engine', name: 'backend', kind: choice('cpu', 'reference', 'null'), fallback: 'cpu', help: 'cpu; reference is slow and plain; null answers without computing, to measure the rest' },
+  { group: 'Engine', name: 'cpu', kind: choice('auto', 'avx512', 'avx2', 'portable'), fallback: 'auto', help: 'CPU kernels; auto takes the best this machine has' },
+  { group: 'Engine', name: 'threads', kind: integer(1, 1024), fallback: null, help: 'threads that compute; default one per core' },
+  { group: 'Engine', name: 'block-size', kind: choice('8', '16', '32'), fallback: '16', help: 'tokens per KV block' },
+  { group: 'Engine', name: 'kv-cache-memory', kind: { type: 'bytes' }, fallback: null, help: 'bytes for the KV cache, e.g. 4GiB; default at most 40% of free memory' },
+  { group: 'Engine', name: 'num-gpu-blocks-override', kind: integer(1, 2 ** 30), fallback: null, help: 'KV blocks, exactly; overrides --kv-cache-memory' },
+  { group: 'Engine', name: 'kv-cache-dtype', kind: choice('auto', 'float32', 'bfloat16'), fallback: 'auto', help: 'form of keys and values; auto is float32 for float32 weights, else bfloat16' },
+  { group: 'Engine', name: 'max-num-seqs', kind: integer(1, 65_536), fallback: 256, help: 'requests in one step' },
+  { group: 'Engine', name: 'max-num-batched-tokens', kind: integer(1, 1 << 20), fallback: 2048, help: 'tokens in one step' },
+  { group: 'Engine', name: 'long-prefill-token-threshold', kind: integer(0, 1 << 20), fallback: 0, help: 'prompt tokens one request may take in a step; 0 is no limit of its own' },
+  { group: 'Engine', name: 'enable-prefix-caching', kind: { type: 'flag' }, fallback: true, help: 'reuse KV blocks of equal prefixes; --no-enable-prefix-caching turns it off' },
+
+  { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
+  { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },
+  { group: 'Limits', name: 'body-limit', kind: { type: 'bytes' }, fallback: '32MiB', help: 'bytes of a request’s body' },
+
+  { group: 'Logs', name: 'log-level', kind: choice('debug', 'info', 'warn', 'error', 'silent'), fallback: 'info', help: 'least level that is logged' },
+  { group: 'Logs', name: 'log-format', kind: choice('auto', 'json', 'pretty'), fallback: 'auto', help: 'auto is pretty on a terminal and JSON elsewhere' },
+  { group: 'Logs', name: 'disable-log-requests', kind: { type: 'flag' }, fallback: false, help: 'no line per finished request' },
+]; // biome-ignore format: one option a line
+
+export type OptionValues = Record<string, string | number | boolean | string[] | null>;
+
+export const variableOf = (name: string) => `QUIRE_${name.replaceAll('-', '_').toUpperCase()}`;
+
+/** What a value of this kind may be, in words. */
+export function allowedOf(kind: Kind): string {
+  switch (kind.type) {
+    case 'integer':
+      return `a whole number from ${kind.low} to ${kind.high}`;
+    case 'number':
+      return `a number from ${kind.low} to ${kind.high}`;
+    case 'bytes':
+      return 'bytes, as in 500000000, 512MiB or 4GiB';
+    case 'tokens':
+      return 'a number of tokens, as in 4096 or 32k';
+    case 'choice':
+      return kind.values.join(', ');
+    case 'flag':
+      return 'true or false';
+    default:
+      return 'text';
+  }
+}
+
+const byteUnits: Record<string, number> = {
+  '': 1,
+  k: 1e3,
+  m: 1e6,
+  g: 1e9,
+  t: 1e12,
+  ki: 2 ** 10,
+  mi: 2 ** 20,
+  gi: 2 ** 30,
+  ti: 2 ** 40,
+};
+
+function parseValue(kind: Kind, text: string): string | number | boolean | null {
+  switch (kind.type) {
+    case 'integer':
+    case 'number': {
+      const value = /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+      const isKind = kind.type === 'number' || Number.isInteger(value);
+      return isKind && value >= kind.low && value <= kind.high ? value : null;
+    }
+    case 'bytes': {
+      const match = /^(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?$/i.exec(text);
+      const value =
+        match === null ? 0 : Math.floor(Number(match[1]) * byteUnits[(match[2] ?? '').toLowerCase()]);
+      return value > 0 && Number.isSafeInteger(value) ? value : null;
+    }
+    case 'tokens': {
+      // vLLM's way: a small k is thousands, a capital K is 1024s.
+      const match = /^(\d+(?:\.\d+)?)([kKmM])?$/.exec(text);
+      const unit = { k: 1000, K: 1024, m: 1e6, M: 2 ** 20 }[match?.[2] ?? ''] ?? 1;
+      const value = match === null ? 0 : Math.floor(Number(match[1]) * unit);
+      return value > 0 && value < 2 ** 30 ? value : null;
+    }
+    case 'choice':
+      return kind.values.includes(text) ? text : null;
+    case 'flag':
+      return { true: true, '1': true, false: false, '0': false }[text] ?? null;
+    default:
+      return text === '' ? null : text;
+  }
+}
+
+function parse(option: Option, where: string, text: string): string | number | boolean {
+  const value = parseValue(option.kind, text);
+  if (value !== null) return value;
+  throw new OptionError(`${where}: found ${JSON.stringify(text)}, allowed: ${allowedOf(option.kind)}`);
+}
+
+function nearest(name: string, names: readonly string[]): string {
+  return names.reduce((best, candidate) =>
+    distance(name, candidate) < distance(name, best) ? candidate : best,
+  );
+}
+
+interface Given {
+  values: Map<string, string[]>;
+  positional: string[];
+}
+
+function readArguments(args: readonly string[], options: readonly Option[]): Given {
+  const values = new Map<string, string[]>();
+  const positional: string[] = [];
+  const add = (name: string, value: string) => values.set(name, [...(values.get(name) ?? []), value]);
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i];
+    if (!arg.startsWith('--')) {
+      positional.push(arg);
+      continue;
+    }
+    const [name, inline] = arg.slice(2).split(/=(.*)/s, 2);
+    const option = options.find((candidate) => candidate.name === name);
+    const negated = options.find(
+      (candidate) => `no-${candidate.name}` === name && candidate.kind.type === 'flag',
+    );
+    if (negated !== undefined && inline === undefined) add(negated.name, 'false');
+    else if (option === undefined) {
+      const known = nearest(
+        name,
+        options.map((candidate) => candidate.name),
+      );
+      throw new OptionError(`unknown flag --${name}, did you mean --${known}? (--help lists all)`);
+    } else if (option.kind.type === 'flag') add(name, inline ?? 'true');
+    else if (inline !== undefined) add(name, inline);
+    else {
+      const next = args[++i];
+      if (next === undefined) throw new OptionError(`--${name} needs a value: ${allowedOf(option.kind)}`);
+      add(name, next);
+    }
+  }
+  return { values, positional };
+}
+
+function checkVariables(env: NodeJS.ProcessEnv, options: readonly Option[]): void {
+  const known = [...options.map(({ name }) => variableOf(name)), 'QUIRE_MODEL'];
+  // Variables of the tests and the build are not the command line's.
+  const others = new Set(['QUIRE_TEST_SEED', 'QUIRE_CUDA']);
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith('QUIRE_') || known.includes(name) || others.has(name)) continue;
+    throw new OptionError(`unknown variable ${name}, did you mean ${nearest(name, known)}?`);
+  }
+}
+
+/** Command line before environment before default. Throws OptionError. `model` is null when none is named. */
+export function readOptions(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  options: readonly Option[] = serveOptions,
+): { model: string | null; values: OptionValues } {
+  const given = readArguments(args, options);
+  if (given.positional.length > 1) {
+    throw new OptionError(
+      `found ${given.positional.length} models (${given.positional.join(', ')}), one can be served`,
+    );
+  }
+  checkVariables(env, options);
+  const values: OptionValues = {};
+  for (const option of options) {
+    const fromFlag = given.values.get(option.name);
+    const variable = env[variableOf(option.name)];
+    const isList = option.kind.type === 'list';
+    const texts =
+      fromFlag ??
+      (variable === undefined || variable === '' ? null : isList ? variable.split(',') : [variable]);
+    const where = fromFlag === undefined ? variableOf(option.name) : `--${option.name}`;
+    if (texts === null) {
+      const { fallback } = option;
+      values[option.name] =
+        typeof fallback === 'string' ? parse(option, where, fallback) : (fallback as OptionValues[string]);
+    } else if (isList) values[option.name] = texts.map((text) => parse(option, where, text) as string);
+    else values[option.name] = parse(option, where, texts[texts.length - 1]);
+  }
+  return { model: given.positional[0] ?? (env.QUIRE_MODEL || null), values };
+}
+
+/** `--help` of one command. */
+export function helpOf(usage: string, about: string, options: readonly Option[]): string {
+  const lines = [`Usage: ${usage}`, '', about];
+  const width = 34;
+  for (const group of [...new Set(options.map((option) => option.group))]) {
+    lines.push('', `${group}:`);
+    for (const option of options.filter((candidate) => candidate.group === group)) {
+      const { kind, fallback } = option;
+      const value =
+        kind.type === 'flag'
+          ? ''
+          : kind.type === 'choice'
+            ? ` ${kind.values.join('|')}`
+            : ` ${kind.type.toUpperCase()}`;
+      const byDefault =
+        fallback === null || (Array.isArray(fallback) && fallback.length === 0)
+          ? ''
+          : ` (default ${fallback})`;
+      const flag = `  --${option.name}${value}`;
+      const gap = flag.length < width ? ' '.repeat(width - flag.length) : `\n${' '.repeat(width)}`;
+      lines.push(`${flag}${gap}${option.help}${byDefault}`);
+    }
+  }
+  lines.push(
+    '',
+    'Every flag can be set as a variable too: --max-num-seqs is QUIRE_MAX_NUM_SEQS. Lists are separated by commas.',
+    '',
+  );
+  return lines.join('\n');
+}

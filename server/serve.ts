@@ -1,0 +1,166 @@
+// `quire serve`: finds the model, opens the engine, listens, and ends as its signals ask.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pino, { type Logger } from 'pino';
+import pretty from 'pino-pretty';
+import { Engine, type EngineOptions, type RequestRecord } from '../engine/engine.ts';
+import { resolveModel } from '../engine/hub.ts';
+import { type App, buildApp } from './app.ts';
+import { banner } from './banner.ts';
+import type { AppOptions } from './context.ts';
+import { Metrics } from './metrics.ts';
+import { OptionError, type OptionValues } from './options.ts';
+import { logRequest } from './request-log.ts';
+
+/** The package's own folder: two up from dist/server/, one up from server/. */
+const packageRoot = (() => {
+  const here = dirname(fileURLToPath(import.meta.url));
+  return resolve(here, here.includes(`${join('dist', 'server')}`) ? '../..' : '..');
+})();
+
+export const version: string = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
+
+const loopbackHosts = ['127.0.0.1', 'localhost', '::1', '[::1]'];
+
+/** The model that ships with the package; quire-demo where there are several. */
+function shippedModel(): string {
+  const models = join(packageRoot, 'models');
+  const names = existsSync(models)
+    ? readdirSync(models).filter((name) => existsSync(join(models, name, 'config.json')))
+    : [];
+  const name = names.includes('quire-demo') ? 'quire-demo' : names[0];
+  if (name === undefined) {
+    throw new OptionError(
+      'no model is named and none ships yet: npm start -- MODEL, where MODEL is a folder or a Hub id such as Qwen/Qwen2.5-0.5B-Instruct',
+    );
+  }
+  return join(models, name);
+}
+
+function createLogger(values: OptionValues): Logger {
+  const format = values['log-format'];
+  const isPretty = format === 'pretty' || (format === 'auto' && process.stdout.isTTY === true);
+  const level = values['log-level'] as string;
+  return isPretty ? pino({ level }, pretty({ colorize: process.stdout.isTTY, sync: true })) : pino({ level });
+}
+
+function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions {
+  const template = values['chat-template'] as string | null;
+  if (template !== null && !existsSync(template))
+    throw new OptionError(`--chat-template: ${template} does not exist`);
+  return {
+    model: modelPath,
+    loadFormat: values['load-format'] as 'auto',
+    backend: values.backend as 'cpu',
+    dtype: values.dtype as 'auto',
+    kvCacheDtype: values['kv-cache-dtype'] as 'auto',
+    maxModelLen: values['max-model-len'] as number | null,
+    maxNumSeqs: values['max-num-seqs'] as number,
+    maxNumBatchedTokens: values['max-num-batched-tokens'] as number,
+    longPrefillTokenThreshold: values['long-prefill-token-threshold'] as number,
+    blockSize: Number(values['block-size']),
+    kvCacheBytes: values['kv-cache-memory'] as number | null,
+    numBlocksOverride: values['num-gpu-blocks-override'] as number | null,
+    enablePrefixCaching: values['enable-prefix-caching'] as boolean,
+    maxLogprobs: values['max-logprobs'] as number,
+    threads: values.threads as number | null,
+    seed: values.seed as number | null,
+    cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
+    chatTemplate: template === null ? null : readFileSync(template, 'utf8'),
+  };
+}
+
+function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, logger: Logger): AppOptions {
+  const isLoopback = loopbackHosts.includes(values.host as string);
+  return {
+    servedModelNames: names,
+    apiKeys: values['api-key'] as string[],
+    maxQueuedRequests: values['max-queued-requests'] as number,
+    bodyLimitBytes: values['body-limit'] as number,
+    ssePingIntervalMs: (values['sse-ping-interval'] as number) * 1000,
+    heartbeatTimeoutMs: (values['heartbeat-timeout'] as number) * 1000,
+    allowedOrigins: values['allowed-origins'] as string[],
+    // A page in a browser can reach loopback under any name it likes; the Host header tells.
+    allowedHosts: isLoopback ? [...loopbackHosts, ...(values['allowed-hosts'] as string[])] : null,
+    metrics,
+    version,
+    logger,
+  };
+}
+
+async function listen({ fastify }: App, values: OptionValues): Promise<string> {
+  try {
+    return await fastify.listen({ host: values.host as string, port: values.port as number });
+  } catch (error) {
+    throw new OptionError(`cannot listen on ${values.host}:${values.port}: ${(error as Error).message}`);
+  }
+}
+
+/** Serves until a signal or the engine's death. Resolves with the exit code; throws what kept it from starting. */
+export async function serve(model: string | null, values: OptionValues): Promise<number> {
+  const logger = createLogger(values);
+  const named = model ?? shippedModel();
+  const modelPath = await resolveModel(named, process.env, (line) => process.stderr.write(line));
+  const names =
+    (values['served-model-name'] as string[]).length > 0
+      ? (values['served-model-name'] as string[])
+      : [named];
+  const options = toEngineOptions(values, modelPath);
+  const metrics = new Metrics(names[0], options.maxModelLen ?? 1_000_000);
+  const observer = {
+    onStep: metrics.onStep.bind(metrics),
+    onFirstToken: metrics.onFirstToken.bind(metrics),
+    onInterToken: metrics.onInterToken.bind(metrics),
+    onFinished: (record: RequestRecord) => {
+      metrics.onFinished(record);
+      if (values['disable-log-requests'] !== true) logRequest(logger, record);
+    },
+  };
+  const engine = await Engine.open({ ...options, observer });
+  metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
+  const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));
+  const url = await listen(app, values);
+  process.stdout.write(banner(engine.description, names[0], url, values));
+  if (!loopbackHosts.includes(values.host as string) && (values['api-key'] as string[]).length === 0) {
+    logger.warn(
+      `listening on ${values.host} without an API key: everyone who reaches this port may use it (--api-key)`,
+    );
+  }
+  return untilEnd(app, engine, logger, (values['shutdown-timeout'] as number) * 1000);
+}
+
+async function untilEnd(app: App, engine: Engine, logger: Logger, drainMs: number): Promise<number> {
+  const signal = new Promise<NodeJS.Signals>((resolveSignal) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, resolveSignal);
+  });
+  const end = await Promise.race([signal, engine.died]);
+  if (end instanceof Error) {
+    logger.fatal(`the engine ended: ${end.message}`);
+    await closeWithin(app, 1000);
+    return 1;
+  }
+  // A second signal ends at once, as a shell would have it.
+  process.once('SIGTERM', () => process.exit(143));
+  process.once('SIGINT', () => process.exit(130));
+  logger.info(`${end}: draining for at most ${drainMs / 1000} s`);
+  app.drain();
+  await drained(engine, drainMs);
+  await engine.close();
+  await closeWithin(app, 1000);
+  return 0;
+}
+
+async function drained(engine: Engine, limitMs: number): Promise<void> {
+  const end = Date.now() + limitMs;
+  while (engine.numOpenRequests > 0 && Date.now() < end) await new Promise((done) => setTimeout(done, 20));
+}
+
+/** Answers under way get a moment to reach their clients; idle connections do not hold the process. */
+async function closeWithin({ fastify }: App, limitMs: number): Promise<void> {
+  fastify.server.closeIdleConnections();
+  const timer = setTimeout(() => fastify.server.closeAllConnections(), limitMs);
+  await fastify.close();
+  clearTimeout(timer);
+}
