@@ -70,11 +70,18 @@ function fieldName(instancePath: string): string {
   return instancePath.split('/').slice(1).map(decodeURIComponent).join('.');
 }
 
-/** Of several failed branches the one that got deepest says most; a failed union speaks for its branches. */
+const depth = (error: Found) => error.instancePath.split('/').length;
+
+/**
+ * Of a failed union's branches the one that got deeper says most; when several did, or none, the union speaks for them.
+ */
 function mostTelling(errors: readonly Found[]): Found {
-  const depth = (error: Found) => error.instancePath.split('/').length;
   const deepest = Math.max(...errors.map(depth));
   const candidates = errors.filter((error) => depth(error) === deepest);
+  const branches = new Set(candidates.map(({ schemaPath }) => /^.*\/anyOf\/\d+/.exec(schemaPath)?.[0]));
+  const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
+  const shallowest = unions.filter((error) => depth(error) < deepest).at(-1);
+  if (branches.size > 1 && shallowest !== undefined) return shallowest;
   return candidates.find(({ keyword }) => keyword === 'anyOf') ?? candidates[0];
 }
 

@@ -1,0 +1,16 @@
+import type { AppOptions } from '../../server/context.ts';
+
+/** An application for tests: everyone comes in, nothing is logged. */
+export const testAppOptions: AppOptions = {
+  servedModelNames: ['test', 'org/other-name'],
+  apiKeys: [],
+  maxQueuedRequests: 100,
+  bodyLimitBytes: 1_000_000,
+  ssePingIntervalMs: 5000,
+  heartbeatTimeoutMs: 60_000,
+  allowedOrigins: [],
+  allowedHosts: null,
+  metrics: { contentType: 'text/plain', render: async () => '' },
+  version: '0.0.0-test',
+  logger: null,
+};

@@ -1,0 +1,178 @@
+// Bad requests, one a row: each gets its documented 4xx naming the field, and the server goes on serving.
+
+import { Engine } from 'quire';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type App, buildApp } from '../../dist/server/app.js';
+import { hasStories, storiesFolder } from '../stories260k.ts';
+import { testAppOptions } from './app-options.ts';
+
+const chat = (extra: object) => ({ messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2, ...extra });
+const text = (extra: object) => ({ prompt: 'Hi', max_tokens: 2, ...extra });
+const tool = { type: 'function', function: { name: 'f', parameters: {} } };
+const longIds = Array.from({ length: 600 }, () => 5);
+
+type Row = [name: string, path: string, body: unknown, status: number, code: string, param: string | null];
+const c = '/v1/chat/completions';
+const t = '/v1/completions';
+
+const rows: Row[] = [
+  ['messages missing', c, { max_tokens: 2 }, 400, 'invalid_value', 'messages'],
+  ['messages a string', c, { messages: 'Hi' }, 400, 'invalid_value', 'messages'],
+  ['messages empty', c, { messages: [] }, 400, 'invalid_value', 'messages'],
+  ['messages null', c, { messages: null }, 400, 'invalid_value', 'messages'],
+  ['message without role', c, { messages: [{ content: 'Hi' }] }, 400, 'invalid_value', 'messages.0.role'],
+  ['unknown role', c, { messages: [{ role: 'robot', content: 'Hi' }] }, 400, 'invalid_value', 'messages.0.role'],
+  ['content a number', c, { messages: [{ role: 'user', content: 5 }] }, 400, 'invalid_value', 'messages.0.content'],
+  ['user content null', c, { messages: [{ role: 'user', content: null }] }, 400, 'invalid_value', 'messages.0.content'],
+  ['an image part', c, { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] }, 400, 'unsupported_value', 'messages.0.content.0'],
+  ['a text part without text', c, { messages: [{ role: 'user', content: [{ type: 'text' }] }] }, 400, 'unsupported_value', 'messages.0.content.0'],
+  ['temperature too high', c, chat({ temperature: 2.1 }), 400, 'invalid_value', 'temperature'],
+  ['temperature negative', c, chat({ temperature: -0.1 }), 400, 'invalid_value', 'temperature'],
+  ['temperature a string', c, chat({ temperature: '1' }), 400, 'invalid_value', 'temperature'],
+  ['top_p zero', c, chat({ top_p: 0 }), 400, 'invalid_value', 'top_p'],
+  ['top_p above one', c, chat({ top_p: 1.1 }), 400, 'invalid_value', 'top_p'],
+  ['top_k below -1', c, chat({ top_k: -2 }), 400, 'invalid_value', 'top_k'],
+  ['top_k a fraction', c, chat({ top_k: 1.5 }), 400, 'invalid_value', 'top_k'],
+  ['min_p above one', c, chat({ min_p: 2 }), 400, 'invalid_value', 'min_p'],
+  ['n zero', c, chat({ n: 0 }), 400, 'invalid_value', 'n'],
+  ['n huge', c, chat({ n: 1_000_000 }), 400, 'invalid_value', 'n'],
+  ['n a fraction', c, chat({ n: 1.5 }), 400, 'invalid_value', 'n'],
+  ['max_tokens negative', c, chat({ max_tokens: -1 }), 400, 'invalid_value', 'max_tokens'],
+  ['max_tokens zero', c, chat({ max_tokens: 0 }), 400, 'invalid_value', 'max_tokens'],
+  ['max_tokens a string', c, chat({ max_tokens: '5' }), 400, 'invalid_value', 'max_tokens'],
+  ['max_completion_tokens zero', c, chat({ max_completion_tokens: 0 }), 400, 'invalid_value', 'max_completion_tokens'],
+  ['min_tokens above max_tokens', c, chat({ min_tokens: 3 }), 400, 'invalid_value', 'min_tokens'],
+  ['seed too large', c, chat({ seed: 2 ** 70 }), 400, 'invalid_value', 'seed'],
+  ['seed a fraction', c, chat({ seed: 1.5 }), 400, 'invalid_value', 'seed'],
+  ['stop a number', c, chat({ stop: 5 }), 400, 'invalid_value', 'stop'],
+  ['stop empty', c, chat({ stop: '' }), 400, 'invalid_value', 'stop'],
+  ['too many stops', c, chat({ stop: Array.from({ length: 17 }, () => 'x') }), 400, 'invalid_value', 'stop'],
+  ['stop_token_ids outside', c, chat({ stop_token_ids: [512] }), 400, 'invalid_value', 'stop_token_ids'],
+  ['stop_token_ids negative', c, chat({ stop_token_ids: [-1] }), 400, 'invalid_value', 'stop_token_ids.0'],
+  ['presence_penalty', c, chat({ presence_penalty: 3 }), 400, 'invalid_value', 'presence_penalty'],
+  ['frequency_penalty', c, chat({ frequency_penalty: -3 }), 400, 'invalid_value', 'frequency_penalty'],
+  ['repetition_penalty zero', c, chat({ repetition_penalty: 0 }), 400, 'invalid_value', 'repetition_penalty'],
+  ['logit_bias of a word', c, chat({ logit_bias: { hello: 1 } }), 400, 'invalid_value', 'logit_bias'],
+  ['logit_bias outside', c, chat({ logit_bias: { 512: 1 } }), 400, 'invalid_value', 'logit_bias'],
+  ['logit_bias too strong', c, chat({ logit_bias: { 5: 101 } }), 400, 'invalid_value', 'logit_bias.5'],
+  ['logprobs a number', c, chat({ logprobs: 5 }), 400, 'invalid_value', 'logprobs'],
+  ['top_logprobs alone', c, chat({ top_logprobs: 2 }), 400, 'invalid_value', 'top_logprobs'],
+  ['top_logprobs above the limit', c, chat({ logprobs: true, top_logprobs: 21 }), 400, 'invalid_value', 'logprobs'],
+  ['stream a string', c, chat({ stream: 'yes' }), 400, 'invalid_value', 'stream'],
+  ['stream_options a flag', c, chat({ stream: true, stream_options: true }), 400, 'invalid_value', 'stream_options'],
+  ['priority a word', c, chat({ priority: 'high' }), 400, 'invalid_value', 'priority'],
+  ['cache_salt empty', c, chat({ cache_salt: '' }), 400, 'invalid_value', 'cache_salt'],
+  ['tools', c, chat({ tools: [tool] }), 400, 'unsupported_value', 'tools'],
+  ['tool_choice required', c, chat({ tool_choice: 'required' }), 400, 'unsupported_value', 'tool_choice'],
+  ['response_format', c, chat({ response_format: { type: 'json_object' } }), 400, 'unsupported_value', 'response_format'],
+  ['structured_outputs', c, chat({ structured_outputs: { regex: 'a' } }), 400, 'unsupported_value', 'structured_outputs'],
+  ['audio', c, chat({ modalities: ['audio'] }), 400, 'unsupported_value', 'modalities'],
+  ['continue and generate', c, chat({ continue_final_message: true, add_generation_prompt: true }), 400, 'invalid_value', 'continue_final_message'],
+  ['unknown model', c, chat({ model: 'gpt-9' }), 404, 'model_not_found', 'model'],
+  ['model a number', c, chat({ model: 9 }), 400, 'invalid_value', 'model'],
+  ['body a list', c, [], 400, 'invalid_value', null],
+  ['prompt missing', t, { max_tokens: 2 }, 400, 'invalid_value', 'prompt'],
+  ['prompt null', t, { prompt: null }, 400, 'invalid_value', 'prompt'],
+  ['prompt empty list', t, { prompt: [] }, 400, 'invalid_value', 'prompt'],
+  ['prompt of mixed items', t, { prompt: ['Hi', 5] }, 400, 'invalid_value', 'prompt'],
+  ['prompt token id outside', t, { prompt: [1, 512] }, 400, 'invalid_value', 'prompt'],
+  ['prompt token id negative', t, { prompt: [1, -5] }, 400, 'invalid_value', 'prompt'],
+  ['prompt too long', t, { prompt: longIds }, 400, 'context_length_exceeded', 'prompt'],
+  ['one of two prompts too long', t, { prompt: [[1, 2], longIds] }, 400, 'context_length_exceeded', 'prompt'],
+  ['suffix', t, text({ suffix: 'end' }), 400, 'unsupported_value', 'suffix'],
+  ['best_of', t, text({ best_of: 3 }), 400, 'unsupported_value', 'best_of'],
+  ['beam search', t, text({ use_beam_search: true }), 400, 'unsupported_value', 'use_beam_search'],
+  ['logprobs a flag', t, text({ logprobs: true }), 400, 'invalid_value', 'logprobs'],
+  ['logprobs above the limit', t, text({ logprobs: 21 }), 400, 'invalid_value', 'logprobs'],
+  ['max_tokens zero without echo', t, text({ max_tokens: 0 }), 400, 'invalid_value', 'max_tokens'],
+  ['echo a string', t, text({ echo: 'yes' }), 400, 'invalid_value', 'echo'],
+  ['tokenize both', '/tokenize', { prompt: 'Hi', messages: [{ role: 'user', content: 'Hi' }] }, 400, 'invalid_value', 'prompt'],
+  ['tokenize neither', '/tokenize', {}, 400, 'invalid_value', 'prompt'],
+  ['detokenize outside', '/detokenize', { tokens: [5, 512] }, 400, 'invalid_value', 'tokens.1'],
+  ['detokenize text', '/detokenize', { tokens: 'Hi' }, 400, 'invalid_value', 'tokens'],
+  ['unknown route', '/v1/complete', {}, 404, 'unknown_route', null],
+]; // biome-ignore format: one request a row
+
+describe.skipIf(!hasStories)('malformed requests', () => {
+  let engine: Engine;
+  let app: App;
+  beforeAll(async () => {
+    engine = await Engine.open({
+      model: storiesFolder,
+      chatTemplate: '{% for m in messages %}{{ m.content }}{% endfor %}',
+    });
+    app = await buildApp(engine, { ...testAppOptions, bodyLimitBytes: 100_000 });
+  });
+  afterAll(async () => {
+    await app.fastify.close();
+    await engine.close();
+  });
+
+  async function stillServes(): Promise<void> {
+    const answer = await app.fastify.inject({
+      method: 'POST',
+      url: t,
+      payload: { prompt: 'Hi', max_tokens: 1 },
+    });
+    expect(answer.statusCode).toBe(200);
+  }
+
+  it('has at least 60 rows', () => expect(rows.length).toBeGreaterThanOrEqual(60));
+
+  it.each(rows)('%s', async (_name, url, payload, status, code, param) => {
+    const answer = await app.fastify.inject({ method: 'POST', url, payload: payload as object });
+    expect(answer.json()).toMatchObject({
+      error: { code, param, type: expect.any(String), message: expect.any(String) },
+    });
+    expect(answer.statusCode).toBe(status);
+    if (param !== null)
+      expect(answer.json().error.message).toContain(
+        param.split('.')[0] === 'messages' ? 'messages' : param.split('.')[0].slice(0, 6),
+      );
+    await stillServes();
+  });
+
+  it('names both numbers when the prompt is too long', async () => {
+    const answer = await app.fastify.inject({ method: 'POST', url: t, payload: { prompt: longIds } });
+    expect(answer.json().error.message).toMatch(/600 tokens.*512/);
+  });
+
+  const raw: Array<[name: string, body: string, type: string | undefined, status: number, code: string]> = [
+    ['malformed JSON', '{"prompt": ', 'application/json', 400, 'malformed_json'],
+    ['an empty body', '', 'application/json', 400, 'malformed_json'],
+    [
+      'prototype poisoning',
+      '{"prompt": "Hi", "__proto__": {"x": 1}}',
+      'application/json',
+      400,
+      'malformed_json',
+    ],
+    ['a form', 'prompt=Hi', 'application/x-www-form-urlencoded', 415, 'unsupported_media_type'],
+    ['plain text', 'Hi', 'text/plain', 400, 'invalid_value'],
+    [
+      'an oversized body',
+      JSON.stringify({ prompt: 'x'.repeat(200_000) }),
+      'application/json',
+      413,
+      'body_too_large',
+    ],
+  ];
+  it.each(raw)('%s', async (_name, payload, type, status, code) => {
+    const answer = await app.fastify.inject({
+      method: 'POST',
+      url: t,
+      payload,
+      headers: type ? { 'content-type': type } : {},
+    });
+    expect(answer.json().error.code).toBe(code);
+    expect(answer.statusCode).toBe(status);
+    await stillServes();
+  });
+
+  it('a wrong method names the right one', async () => {
+    const answer = await app.fastify.inject({ method: 'GET', url: t });
+    expect(answer.statusCode).toBe(405);
+    expect(answer.json().error).toMatchObject({ code: 'method_not_allowed' });
+    expect(answer.json().error.message).toContain('POST');
+  });
+});
