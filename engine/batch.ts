@@ -1,4 +1,5 @@
-// Writes a step's plan into the arena's arrays (native/batch.h). The only place where requests become numbers.
+// Writes a step's plan into the arena's arrays (native/batch.h). The only place where requests become
+// numbers.
 
 import { maxLogitBias, type NativeModel } from './native.ts';
 import type { Request } from './request.ts';
@@ -7,7 +8,9 @@ import type { ScheduledRequest, StepPlan } from './scheduler.ts';
 /** What one logits row of the step is for. */
 export interface LogitsRow {
   request: Request;
-  /** The position whose token's log-probability the row reports; null for the row that samples the next token. */
+  /**
+   * The position whose token's log-probability the row reports; null for the row that samples the next token.
+   */
   promptPosition: number | null;
 }
 
@@ -64,7 +67,10 @@ function fillTokens(
   }
 }
 
-/** A row for every prompt token whose log-probability is wanted and not yet reported, and the row that samples. */
+/**
+ * A row for every prompt token whose log-probability is wanted and not yet reported, and the row that
+ * samples.
+ */
 function fillLogitsRows(
   model: NativeModel,
   { request, start, numTokens, samples }: ScheduledRequest,
@@ -114,7 +120,10 @@ function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number,
   batch.frequencyPenalty[row] = spec.frequencyPenalty;
 }
 
-/** The sparse lists: tokens seen (where a penalty needs them) and logit_bias, with stop tokens forbidden before minTokens. */
+/**
+ * The sparse lists: tokens seen (where a penalty needs them) and logit_bias, with stop tokens forbidden
+ * before minTokens.
+ */
 function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
   const sampling = ({ request, promptPosition }: LogitsRow) => (promptPosition === null ? request : null);
   const numCounts = rows.reduce((sum, row) => sum + (sampling(row)?.tokenCounts?.size ?? 0), 0);

@@ -1,11 +1,12 @@
 // The blocks of the KV cache: who holds them, which are free, and what full blocks contain.
 //
-// The free list is doubly linked through two arrays, so that a block can leave its middle in O(1) when the prefix cache
-// hits it. Blocks are taken from the front and freed to the back: the front is the least recently used. Whoever frees a
-// sequence frees its last block first, so that of one sequence the tail is evicted before the prefix.
-// A free block keeps its hash until it is taken: that is the cache.
+// The free list is doubly linked through two arrays, so that a block can leave its middle in O(1) when the
+// prefix cache hits it. Blocks are taken from the front and freed to the back: the front is the least
+// recently used. Whoever frees a sequence frees its last block first, so that of one sequence the tail is
+// evicted before the prefix. A free block keeps its hash until it is taken: that is the cache.
 //
-// Equal blocks are never merged. A sequence's block table is therefore append-only, which the batch relies on.
+// Equal blocks are never merged. A sequence's block table is therefore append-only, which the batch relies
+// on.
 
 const nullBlock = 0;
 
@@ -55,7 +56,10 @@ export class BlockPool {
     return this.#refCounts[block];
   }
 
-  /** Takes the least recently used free blocks, forgetting what they held; null, and nothing taken, when too few are free. */
+  /**
+   * Takes the least recently used free blocks, forgetting what they held; null, and nothing taken, when too
+   * few are free.
+   */
   allocate(count: number): number[] | null {
     if (count > this.#numFree) return null;
     const blocks: number[] = [];

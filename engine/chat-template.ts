@@ -1,5 +1,5 @@
-// The model's chat template: found in its folder, rendered with @huggingface/jinja. The template language reaches
-// nothing but the values it is given.
+// The model's chat template: found in its folder, rendered with @huggingface/jinja. The template language
+// reaches nothing but the values it is given.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';

@@ -1,4 +1,5 @@
-// The choices of one request on the HTTP thread: engine tokens in, merged text deltas out as an async iterator.
+// The choices of one request on the HTTP thread: engine tokens in, merged text deltas out as an async
+// iterator.
 
 import type { Detokenizer } from './detokenizer.ts';
 import type { CompletionDelta } from './generation.ts';
@@ -125,8 +126,8 @@ function merge(into: CompletionDelta, next: CompletionDelta): void {
 }
 
 /**
- * The reader's side. Holds at most one undelivered delta per choice: a slow reader gets larger deltas, not more of them.
- * Ending the iteration early calls `onCancel`.
+ * The reader's side. Holds at most one undelivered delta per choice: a slow reader gets larger deltas, not
+ * more of them. Ending the iteration early calls `onCancel`.
  */
 export class CompletionStream implements AsyncIterable<CompletionDelta>, AsyncIterator<CompletionDelta> {
   readonly #pending: CompletionDelta[] = [];

@@ -1,7 +1,7 @@
 // Token ids -> text, as they come. One per choice.
 //
-// Text leaves only when it is certain: bytes that may still become a character are held back, and so is text that may
-// be the beginning of a stop string.
+// Text leaves only when it is certain: bytes that may still become a character are held back, and so is text
+// that may be the beginning of a stop string.
 
 import type { SamplingParams } from './sampling-params.ts';
 import type { TokenBytes } from './token-bytes.ts';
@@ -29,7 +29,10 @@ export class Detokenizer {
   #isFirst: boolean;
   #stop: TextStop | null = null;
 
-  /** promptTokenIds are what the output continues: with any ordinary token before it, the first output token keeps its space. */
+  /**
+   * promptTokenIds are what the output continues: with any ordinary token before it, the first output token
+   * keeps its space.
+   */
   constructor(tokens: TokenBytes, promptTokenIds: Iterable<number>, options: DetokenizerOptions) {
     this.#tokens = tokens;
     this.#options = options;

@@ -1,5 +1,5 @@
-// The step loop without its thread: messages in, steps through the model, messages out. Everything it needs is passed
-// in, so that tests run it with a fake model and a fake clock.
+// The step loop without its thread: messages in, steps through the model, messages out. Everything it needs
+// is passed in, so that tests run it with a fake model and a fake clock.
 
 import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
 import { BlockPool } from './block-pool.ts';

@@ -1,4 +1,5 @@
-// The HTTP thread's end of the engine thread: starts it, posts to it, hears from it, and knows when it has died.
+// The HTTP thread's end of the engine thread: starts it, posts to it, hears from it, and knows when it has
+// died.
 
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { nowMs } from './clock.ts';

@@ -1,5 +1,6 @@
-// The engine thread. It opens the model, then turns the loop and never yields to its event loop: it sleeps on a counter
-// in shared memory when there is nothing to do. No console here: a thread that never yields cannot flush it.
+// The engine thread. It opens the model, then turns the loop and never yields to its event loop: it sleeps on
+// a counter in shared memory when there is nothing to do. No console here: a thread that never yields cannot
+// flush it.
 
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { nowMs } from './clock.ts';

@@ -1,4 +1,5 @@
-// The engine without the server: `import { Engine } from 'quire'`. Continuous batching inside any Node program.
+// The engine without the server: `import { Engine } from 'quire'`. Continuous batching inside any Node
+// program.
 
 import { randomBytes } from 'node:crypto';
 import { availableParallelism } from 'node:os';
@@ -28,7 +29,10 @@ export interface EngineOptions {
   model: string;
   /** `dummy` makes seeded random weights from config.json alone. */
   loadFormat?: 'auto' | 'dummy';
-  /** `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive specification. */
+  /**
+   * `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive
+   * specification.
+   */
   backend?: 'cpu' | 'reference' | 'null';
   /** Form of the weights in memory; `auto` keeps the file's. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
@@ -44,7 +48,9 @@ export interface EngineOptions {
   longPrefillTokenThreshold?: number;
   /** Tokens per KV block: 8, 16 or 32. Default 16. */
   blockSize?: number;
-  /** Bytes for the KV cache; null takes what maxNumSeqs * maxModelLen could use, at most 40% of free memory. */
+  /**
+   * Bytes for the KV cache; null takes what maxNumSeqs * maxModelLen could use, at most 40% of free memory.
+   */
   kvCacheBytes?: number | null;
   /** Usable KV blocks, exactly; overrides kvCacheBytes. */
   numBlocksOverride?: number | null;
@@ -81,7 +87,10 @@ export interface EngineDescription {
   defaultSampling: Partial<SamplingParams>;
 }
 
-/** The client's error: the request can never run. `param` is the offending field in SamplingParams or `prompt`. */
+/**
+ * The client's error: the request can never run. `param` is the offending field in SamplingParams or
+ * `prompt`.
+ */
 export class RequestError extends Error {
   override name = 'RequestError';
   readonly param: string;
@@ -94,7 +103,10 @@ export class RequestError extends Error {
   }
 }
 
-/** How the step loop does. `late`: a step has been running, or the loop has not turned, for longer than it may. */
+/**
+ * How the step loop does. `late`: a step has been running, or the loop has not turned, for longer than it
+ * may.
+ */
 export interface EngineHealth {
   status: 'ok' | 'late' | 'dead';
   /** Milliseconds since the loop last turned. */
@@ -106,7 +118,9 @@ export interface EngineApi {
   readonly description: EngineDescription;
   /** Gauges of the newest step. */
   readonly stats: StepStats;
-  /** Resolves with the cause when the engine dies; open requests have then ended with finish reason `error`. */
+  /**
+   * Resolves with the cause when the engine dies; open requests have then ended with finish reason `error`.
+   */
   readonly died: Promise<Error>;
   encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt>;
   /** Throws PromptError when the template is missing or refuses the messages. */
@@ -116,8 +130,8 @@ export interface EngineApi {
   /** One token alone, as logprobs report it: its bytes, and as text (U+FFFD for incomplete UTF-8). */
   tokenText(tokenId: number): { text: string; bytes: Uint8Array };
   /**
-   * Starts n choices at once and returns their deltas in the order they come. Throws RequestError before anything runs.
-   * Ending the iteration early, or request.signal, aborts what still runs.
+   * Starts n choices at once and returns their deltas in the order they come. Throws RequestError before
+   * anything runs. Ending the iteration early, or request.signal, aborts what still runs.
    */
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
   /** Forgets every cached prefix that no running request holds. */
@@ -201,7 +215,10 @@ export class Engine implements EngineApi {
   #nextHandle = 1;
   #nextSeed: bigint;
 
-  /** Loads the model, starts the threads and returns when the first request can run. Rejects with one clear line. */
+  /**
+   * Loads the model, starts the threads and returns when the first request can run. Rejects with one clear
+   * line.
+   */
   static async open(options: EngineOptions): Promise<Engine> {
     if (options.blockSize !== undefined && ![8, 16, 32].includes(options.blockSize)) {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);

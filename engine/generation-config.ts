@@ -15,7 +15,10 @@ export function readEosTokenIds(generation: JsonObject, config: JsonObject, wher
   return ids;
 }
 
-/** Defaults for requests that are silent, as vLLM takes them from generation_config.json (do_sample is not looked at). */
+/**
+ * Defaults for requests that are silent, as vLLM takes them from generation_config.json (do_sample is not
+ * looked at).
+ */
 export function readDefaultSampling(generation: JsonObject, where: string): Partial<SamplingParams> {
   const fields = new Fields(generation, where);
   const sampling: Partial<SamplingParams> = {};

@@ -1,4 +1,5 @@
-// What a caller of the engine asks for and gets back. The server and embedders see these types and engine.ts, no more.
+// What a caller of the engine asks for and gets back. The server and embedders see these types and engine.ts,
+// no more.
 
 import type { FinishReason, TokenLogprobs } from './messages.ts';
 import type { SamplingParams } from './sampling-params.ts';
@@ -6,7 +7,10 @@ import type { SamplingParams } from './sampling-params.ts';
 export interface GenerateRequest {
   /** For logs; need not be unique. */
   requestId: string;
-  /** At least one id, each in [0, vocabSize). With maxTokens it must leave room in the context (see Engine.generate). */
+  /**
+   * At least one id, each in [0, vocabSize). With maxTokens it must leave room in the context (see
+   * Engine.generate).
+   */
   promptTokenIds: Int32Array;
   sampling: SamplingParams;
   /** int32, lower is served earlier. Default 0. */

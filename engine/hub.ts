@@ -1,5 +1,6 @@
-// From what a person names to a folder on disk: a path, or a Hub id that is downloaded into the standard Hugging Face
-// cache (models--org--name/{blobs,refs,snapshots}), shared with Python's tools. Downloads go on where they stopped.
+// From what a person names to a folder on disk: a path, or a Hub id that is downloaded into the standard
+// Hugging Face cache (models--org--name/{blobs,refs,snapshots}), shared with Python's tools. Downloads go on
+// where they stopped.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';

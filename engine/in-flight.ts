@@ -1,5 +1,5 @@
-// Every choice between its submission and its end, by engine handle: routes step outputs to choices, choices to streams,
-// and finished choices to the observer.
+// Every choice between its submission and its end, by engine handle: routes step outputs to choices, choices
+// to streams, and finished choices to the observer.
 
 import { nowMs } from './clock.ts';
 import type { Choice, CompletionStream } from './completion-stream.ts';
@@ -66,7 +66,8 @@ export class InFlight {
     }
     this.#finished.push(...output.finished);
     this.#observer.onStep?.(output.stats);
-    // The messages that are already here are heard before the flush, so that a backlog becomes one delta per choice.
+    // The messages that are already here are heard before the flush, so that a backlog becomes one delta per
+    // choice.
     if (!this.#flushScheduled) {
       this.#flushScheduled = true;
       setImmediate(() => this.#flush());

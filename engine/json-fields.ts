@@ -1,5 +1,5 @@
-// Reading untrusted JSON objects field by field, with errors that name the file, the field, what was found and what is
-// allowed.
+// Reading untrusted JSON objects field by field, with errors that name the file, the field, what was found
+// and what is allowed.
 
 import { readFile } from 'node:fs/promises';
 import { ModelError } from './model-error.ts';

@@ -21,8 +21,9 @@ export class KvCache {
   }
 
   /**
-   * Blocks of the longest cached prefix. Never the whole sequence: the last token is always computed, because its
-   * logits are wanted. A request that reports prompt log-probabilities needs every row computed, so it finds nothing.
+   * Blocks of the longest cached prefix. Never the whole sequence: the last token is always computed, because
+   * its logits are wanted. A request that reports prompt log-probabilities needs every row computed, so it
+   * finds nothing.
    */
   findPrefix(request: Request): number[] {
     const blocks: number[] = [];
@@ -37,8 +38,9 @@ export class KvCache {
   }
 
   /**
-   * Gives a request without blocks its prefix and room for all its known tokens, or nothing and false when the pool
-   * cannot. Room for all of them at once: chunks of several long prompts could otherwise starve one another.
+   * Gives a request without blocks its prefix and room for all its known tokens, or nothing and false when
+   * the pool cannot. Room for all of them at once: chunks of several long prompts could otherwise starve one
+   * another.
    */
   admit(request: Request, prefix: readonly number[]): boolean {
     const numNew = Math.ceil(request.numTokens / this.#blockSize) - prefix.length;
@@ -50,7 +52,10 @@ export class KvCache {
     return true;
   }
 
-  /** Room for the next `numNew` tokens of a running request; false, and nothing changed, when the pool has none. */
+  /**
+   * Room for the next `numNew` tokens of a running request; false, and nothing changed, when the pool has
+   * none.
+   */
   extend(request: Request, numNew: number): boolean {
     const numNeeded =
       Math.ceil((request.numComputedTokens + numNew) / this.#blockSize) - request.blocks.length;
@@ -62,8 +67,9 @@ export class KvCache {
   }
 
   /**
-   * Makes the blocks that are full up to numComputedTokens findable. Called when their computation is planned, so that
-   * requests of the same step can share them: a layer writes all its keys before it reads any.
+   * Makes the blocks that are full up to numComputedTokens findable. Called when their computation is
+   * planned, so that requests of the same step can share them: a layer writes all its keys before it reads
+   * any.
    */
   cacheFullBlocks(request: Request): void {
     if (!this.#enablePrefixCaching) return;
@@ -89,7 +95,10 @@ export class KvCache {
     return request.tokens(block * this.#blockSize, (block + 1) * this.#blockSize);
   }
 
-  /** Hash of everything up to and with full block i: of the parent's hash (the salt, for the first) and the tokens. */
+  /**
+   * Hash of everything up to and with full block i: of the parent's hash (the salt, for the first) and the
+   * tokens.
+   */
   #hashOf(request: Request, i: number): string {
     for (let block = request.blockHashes.length; block <= i; block++) {
       const parent = block === 0 ? `salt:${request.spec.cacheSalt}` : request.blockHashes[block - 1];

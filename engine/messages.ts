@@ -1,4 +1,5 @@
-// What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are transferred.
+// What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are
+// transferred.
 
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
@@ -6,12 +7,18 @@ import type { NativeModelOptions } from './native.ts';
 /** Why a request ended. `error` is ours; everything else is normal operation. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
 
-/** One sequence to generate: SamplingParams after defaults, with everything textual (stop strings) left to the detokenizer. */
+/**
+ * One sequence to generate: SamplingParams after defaults, with everything textual (stop strings) left to the
+ * detokenizer.
+ */
 export interface EngineRequest {
   /** Unique among live requests; the engine's own counter, never the client's id. */
   handle: number;
   promptTokenIds: Int32Array;
-  /** Monotonic milliseconds (engine/clock.ts) at which the request reached the engine; orders equal priorities. */
+  /**
+   * Monotonic milliseconds (engine/clock.ts) at which the request reached the engine; orders equal
+   * priorities.
+   */
   arrivalMs: number;
   /** Lower is served earlier, int32; 0 by default. */
   priority: number;
@@ -29,7 +36,9 @@ export interface EngineRequest {
   seed: readonly [number, number];
   maxTokens: number;
   minTokens: number;
-  /** Tokens that end the output: the model's EOS list (unless ignoreEos). They finish with stopReason null. */
+  /**
+   * Tokens that end the output: the model's EOS list (unless ignoreEos). They finish with stopReason null.
+   */
   eosTokenIds: readonly number[];
   /** The request's own stop tokens; they finish with stopReason = the id. */
   stopTokenIds: readonly number[];
@@ -74,7 +83,9 @@ export interface FinishedRequest {
   numPreemptions: number;
 }
 
-/** Gauges after a step and counts of what it did; the arithmetic of FIELD's vLLM metrics is built on these. */
+/**
+ * Gauges after a step and counts of what it did; the arithmetic of FIELD's vLLM metrics is built on these.
+ */
 export interface StepStats {
   numRunning: number;
   numWaiting: number;

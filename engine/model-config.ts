@@ -21,7 +21,10 @@ export interface ModelConfig {
   tieWordEmbeddings: boolean;
   /** Context the model was made for, in tokens. */
   maxPositionEmbeddings: number;
-  /** Inverse RoPE frequencies after scaling, [rotaryDim / 2]. Rotation is rotate-half over the first rotaryDim entries. */
+  /**
+   * Inverse RoPE frequencies after scaling, [rotaryDim / 2]. Rotation is rotate-half over the first rotaryDim
+   * entries.
+   */
   ropeInvFreq: Float32Array;
   /** Per layer: keys a query may see including itself; 0 is all. [numLayers] */
   slidingWindows: Int32Array;
@@ -70,7 +73,9 @@ export interface TensorSource {
   bytes: number;
 }
 
-/** Everything the native model needs to open: absolute paths of safetensors files and what lies where in them. */
+/**
+ * Everything the native model needs to open: absolute paths of safetensors files and what lies where in them.
+ */
 export interface ModelFiles {
   paths: string[];
   tensors: TensorSource[];

@@ -1,5 +1,6 @@
 // The typed mirror of native/batch.h and native/addon.cc: the only file of engine/ that loads the addon.
-// Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs. L (logits rows) <= T.
+// Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs. L (logits rows)
+// <= T.
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -35,7 +36,10 @@ export interface NativeModelOptions {
   seed: number;
 }
 
-/** Views of the arena that native/batch.h lays out. Written before a step, read after it; never reallocated except tokenCount*. */
+/**
+ * Views of the arena that native/batch.h lays out. Written before a step, read after it; never reallocated
+ * except tokenCount*.
+ */
 export interface BatchArrays {
   /** [T] input token of each row of the step. */
   tokenIds: Int32Array;
@@ -113,9 +117,15 @@ export interface NativeModel {
   readonly description: string;
   readonly memory: NativeMemory;
   readonly batch: BatchArrays;
-  /** Once, before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory is short. */
+  /**
+   * Once, before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory
+   * is short.
+   */
   allocateKvCache(numBlocks: number): void;
-  /** Runs one step over the first numTokens/numSeqs/numLogitsRows entries of the batch. Throws on broken invariants only. */
+  /**
+   * Runs one step over the first numTokens/numSeqs/numLogitsRows entries of the batch. Throws on broken
+   * invariants only.
+   */
   step(numTokens: number, numSeqs: number, numLogitsRows: number): void;
   /** Copies whole KV blocks over all layers; pairs = [from0, to0, from1, to1, ...]. */
   copyBlocks(pairs: Int32Array): void;

@@ -1,4 +1,5 @@
-// A model without arithmetic: it answers a token for every row at once, so that everything around it can be measured.
+// A model without arithmetic: it answers a token for every row at once, so that everything around it can be
+// measured.
 
 import { type BatchArrays, maxLogitBias, type NativeModel } from './native.ts';
 
@@ -48,7 +49,9 @@ export function allocateBatch(sizes: BatchSizes): BatchArrays {
   };
 }
 
-/** First id that is an ordinary token in every tokenizer at hand: the ids below are special or byte tokens. */
+/**
+ * First id that is an ordinary token in every tokenizer at hand: the ids below are special or byte tokens.
+ */
 const firstOrdinaryToken = 260;
 
 export class NullModel implements NativeModel {
@@ -62,7 +65,9 @@ export class NullModel implements NativeModel {
     this.#vocabSize = vocabSize;
   }
 
-  /** The next token is a plain function of the newest one's position: no token ends the answer but its length. */
+  /**
+   * The next token is a plain function of the newest one's position: no token ends the answer but its length.
+   */
   step(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
     const { logitsRows, positions, sampledTokenIds, targetTokenIds } = this.batch;
     const first = Math.min(firstOrdinaryToken, this.#vocabSize - 1);

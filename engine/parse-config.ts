@@ -1,4 +1,5 @@
-// config.json -> ModelConfig. A model family is a row of a table: how its config names things and what it defaults to.
+// config.json -> ModelConfig. A model family is a row of a table: how its config names things and what it
+// defaults to.
 
 import { Fields, type JsonObject, shown } from './json-fields.ts';
 import type { ModelConfig, WeightDtype } from './model-config.ts';
@@ -24,7 +25,10 @@ function uniformWindow(fields: Fields, numLayers: number): Int32Array {
   return new Int32Array(numLayers).fill(window);
 }
 
-/** Qwen: layers from max_window_layers on have the window, when use_sliding_window is set; or layer_types says. */
+/**
+ * Qwen: layers from max_window_layers on have the window, when use_sliding_window is set; or layer_types
+ * says.
+ */
 function qwenWindows(fields: Fields, numLayers: number): Int32Array {
   const windows = new Int32Array(numLayers);
   if (!fields.boolean('use_sliding_window', false)) return windows;

@@ -1,4 +1,5 @@
-// Prompts become token ids in worker threads (tinypool), so that a 100,000-token prompt never blocks the HTTP thread.
+// Prompts become token ids in worker threads (tinypool), so that a 100,000-token prompt never blocks the HTTP
+// thread.
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -18,7 +19,10 @@ export interface PromptPoolOptions {
   timeoutMs?: number;
 }
 
-/** The built worker: threads cannot run TypeScript, so under test the sources use what the build put into dist/. */
+/**
+ * The built worker: threads cannot run TypeScript, so under test the sources use what the build put into
+ * dist/.
+ */
 function workerFile(): string {
   const beside = fileURLToPath(new URL('./prompt-worker.js', import.meta.url));
   const built = fileURLToPath(new URL('../dist/engine/prompt-worker.js', import.meta.url));

@@ -25,7 +25,10 @@ export interface EncodedPrompt {
   text: string;
 }
 
-/** The client's error: a template that raised, that is missing, or that ran out of time. The message is for the client. */
+/**
+ * The client's error: a template that raised, that is missing, or that ran out of time. The message is for
+ * the client.
+ */
 export class PromptError extends Error {
   override name = 'PromptError';
 }

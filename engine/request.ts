@@ -1,4 +1,5 @@
-// One sequence on the engine thread: its tokens, how far they are computed, the blocks that hold them. Pure state.
+// One sequence on the engine thread: its tokens, how far they are computed, the blocks that hold them. Pure
+// state.
 
 import type { EngineRequest, FinishReason } from './messages.ts';
 import { TokenCounts } from './token-counts.ts';
@@ -78,7 +79,10 @@ export class Request {
   }
 }
 
-/** Who is served first: lower priority number, then earlier arrival, then earlier handle. Negative when a goes first. */
+/**
+ * Who is served first: lower priority number, then earlier arrival, then earlier handle. Negative when a goes
+ * first.
+ */
 export function compareRequests(a: Request, b: Request): number {
   return (
     a.spec.priority - b.spec.priority || a.spec.arrivalMs - b.spec.arrivalMs || a.spec.handle - b.spec.handle

@@ -17,7 +17,10 @@ export function readRope(config: JsonObject, where: string): RopeConfig {
   return { theta: new Fields(thetaSource, where).number('rope_theta', 1, 1e12, 10_000), scaling };
 }
 
-/** [headSize / 2] inverse frequencies. Linear scaling: arXiv 2306.15595; llama3: Llama 3.1's own, as transformers has it. */
+/**
+ * [headSize / 2] inverse frequencies. Linear scaling: arXiv 2306.15595; llama3: Llama 3.1's own, as
+ * transformers has it.
+ */
 export function inverseFrequencies(
   { theta, scaling }: RopeConfig,
   headSize: number,

@@ -1,5 +1,6 @@
-// Headers of safetensors files (https://huggingface.co/docs/safetensors): an 8-byte little-endian length, that many bytes
-// of JSON, then the data. Nothing in a header is believed before it is checked against the file.
+// Headers of safetensors files (https://huggingface.co/docs/safetensors): an 8-byte little-endian length,
+// that many bytes of JSON, then the data. Nothing in a header is believed before it is checked against the
+// file.
 
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';

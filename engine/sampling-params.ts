@@ -1,4 +1,5 @@
-// How one request wants its tokens chosen. Names and defaults are vLLM's; the server maps OpenAI's fields onto this.
+// How one request wants its tokens chosen. Names and defaults are vLLM's; the server maps OpenAI's fields
+// onto this.
 
 export interface SamplingParams {
   /** Completions per prompt, 1..maxN. Choice i samples with seed + i. */
@@ -11,7 +12,9 @@ export interface SamplingParams {
   topK: number;
   /** Keep tokens at least minP times as likely as the likeliest, in [0, 1]; 0 is off. */
   minP: number;
-  /** Divides positive and multiplies negative logits of every token seen in prompt or output; > 0, 1 is off. */
+  /**
+   * Divides positive and multiplies negative logits of every token seen in prompt or output; > 0, 1 is off.
+   */
   repetitionPenalty: number;
   /** Subtracted once from the logit of every token in the output, in [-2, 2]. */
   presencePenalty: number;
@@ -35,7 +38,10 @@ export interface SamplingParams {
   includeStopStrInOutput: boolean;
   /** Leave special tokens out of the text. */
   skipSpecialTokens: boolean;
-  /** Alternatives reported per output token, 0..maxLogprobs; 0 reports the sampled token alone; null reports nothing. */
+  /**
+   * Alternatives reported per output token, 0..maxLogprobs; 0 reports the sampled token alone; null reports
+   * nothing.
+   */
   logprobs: number | null;
   /** The same for the tokens of the prompt. */
   promptLogprobs: number | null;

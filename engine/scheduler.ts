@@ -1,10 +1,12 @@
 // Which requests get how many tokens in the next step.
 //
-// There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the difference:
-// that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption alike.
+// There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the
+// difference: that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption
+// alike.
 //
-// Order is compareRequests' everywhere: the best running request is served first and is never preempted for a worse
-// one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over the blocks.
+// Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
+// worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over
+// the blocks.
 
 import type { KvCache } from './kv-cache.ts';
 import type { FinishReason } from './messages.ts';
@@ -97,8 +99,8 @@ export class Scheduler {
   }
 
   /**
-   * Takes a sampled token and ends the request when it is the last: at its end-of-sequence tokens, its stop tokens
-   * (unless fewer than minTokens are out), or its length.
+   * Takes a sampled token and ends the request when it is the last: at its end-of-sequence tokens, its stop
+   * tokens (unless fewer than minTokens are out), or its length.
    */
   appendToken(request: Request, tokenId: number): void {
     request.append(tokenId);

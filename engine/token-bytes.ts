@@ -1,8 +1,9 @@
-// What each token id stands for, as bytes: the tokenizer's vocabulary turned around once, for all detokenizers.
+// What each token id stands for, as bytes: the tokenizer's vocabulary turned around once, for all
+// detokenizers.
 //
-// Three kinds of vocabularies exist, told apart by tokenizer.json's decoder: byte-level BPE (every character of a token
-// stands for one byte, GPT-2's alphabet), SentencePiece with byte fallback (▁ is a space, <0x0A> is a byte), and
-// WordPiece (## continues a word, everything else starts one).
+// Three kinds of vocabularies exist, told apart by tokenizer.json's decoder: byte-level BPE (every character
+// of a token stands for one byte, GPT-2's alphabet), SentencePiece with byte fallback (▁ is a space, <0x0A>
+// is a byte), and WordPiece (## continues a word, everything else starts one).
 
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -89,7 +90,10 @@ export class TokenBytes {
     return this.#special.has(tokenId);
   }
 
-  /** Bytes the token adds to a text; `isFirst` when no text comes before it. Ids beyond the vocabulary add none. */
+  /**
+   * Bytes the token adds to a text; `isFirst` when no text comes before it. Ids beyond the vocabulary add
+   * none.
+   */
   bytesOf(tokenId: number, isFirst: boolean): Uint8Array {
     const bytes = this.#bytes[tokenId] ?? noBytes;
     // A WordPiece word starts with a space unless the text starts with it.

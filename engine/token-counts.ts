@@ -1,4 +1,5 @@
-// The distinct tokens of one sequence and how often each occurs in its output, as the flat lists penalties need.
+// The distinct tokens of one sequence and how often each occurs in its output, as the flat lists penalties
+// need.
 
 export class TokenCounts {
   readonly #indexOf = new Map<number, number>();

@@ -1,5 +1,6 @@
-// Builds the native addon with node-gyp, downloading nothing: the headers are npm packages. Compiler output is shown
-// when the build fails or with --verbose. NATIVE_CHECKS=1 compiles in the validation of every batch index.
+// Builds the native addon with node-gyp, downloading nothing: the headers are npm packages. Compiler output
+// is shown when the build fails or with --verbose. NATIVE_CHECKS=1 compiles in the validation of every batch
+// index.
 
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';

@@ -43,7 +43,10 @@ export interface Context {
   isDraining(): boolean;
 }
 
-/** Throws when the server cannot take the request now, or does not serve the model. Returns the model's name in answers. */
+/**
+ * Throws when the server cannot take the request now, or does not serve the model. Returns the model's name
+ * in answers.
+ */
 export function admit({ engine, options, isDraining }: Context, model: string | null | undefined): string {
   const [name] = options.servedModelNames;
   if (model != null && !options.servedModelNames.includes(model)) {

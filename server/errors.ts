@@ -1,5 +1,5 @@
-// Every error a client can be answered with, in OpenAI's shape. docs/errors.md is this table for people; a test holds
-// the two equal.
+// Every error a client can be answered with, in OpenAI's shape. docs/errors.md is this table for people; a
+// test holds the two equal.
 
 export const errorTable = {
   invalid_value: { status: 400, type: 'invalid_request_error', code: 'invalid_value' },

@@ -24,7 +24,10 @@ export interface TextLogprobs {
   text_offset: number[];
 }
 
-/** choices[].logprobs of text completions. A null stands for the first token of the prompt, which nothing predicts. */
+/**
+ * choices[].logprobs of text completions. A null stands for the first token of the prompt, which nothing
+ * predicts.
+ */
 export function textLogprobs(
   engine: EngineApi,
   tokens: ReadonlyArray<TokenLogprobs | { tokenId: number; logprob: null }>,

@@ -1,5 +1,5 @@
-// Prometheus metrics with vLLM's names, types, labels and buckets, so that its dashboards and autoscalers work as they
-// are (vllm/v1/metrics). Implements the engine's observer.
+// Prometheus metrics with vLLM's names, types, labels and buckets, so that its dashboards and autoscalers
+// work as they are (vllm/v1/metrics). Implements the engine's observer.
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineDescription, EngineObserver, RequestRecord, StepStats } from '../engine/engine.ts';
@@ -28,7 +28,17 @@ export function oneTwoFive(max: number): number[] {
 const labelNames = ['model_name', 'engine'] as const;
 const finishReasons = ['stop', 'length', 'abort', 'error'] as const;
 
-/** A histogram that is observed tens of thousands of times a second: counts by itself, and hands over when scraped. */
+interface HistogramValue {
+  metricName: string;
+  labels: { le?: string | number };
+  sharedLabels?: { le?: string | number };
+  value: number;
+}
+
+/**
+ * A histogram that is observed tens of thousands of times a second: counts by itself, and hands over when
+ * scraped.
+ */
 class FastHistogram {
   readonly #buckets: readonly number[];
   readonly #counts: Float64Array;
@@ -51,22 +61,25 @@ class FastHistogram {
       registers: [registry],
     });
     histogram.zero(labels);
-    const get = histogram.get.bind(histogram);
-    histogram.get = async () => {
-      const metric = await get();
-      let cumulative = 0;
-      const total = this.#counts.reduce((sum, count) => sum + count, 0);
-      for (const value of metric.values) {
-        const bound = (value.labels as { le?: string | number }).le;
-        if (value.metricName === `${name}_sum`) value.value = this.#sum;
-        else if (value.metricName === `${name}_count` || bound === '+Inf') value.value = total;
-        else {
-          cumulative += this.#counts[this.#buckets.indexOf(Number(bound))];
-          value.value = cumulative;
-        }
+    // The registry asks for the values here; what prom-client counted (nothing) is replaced by our counts.
+    const series = histogram as unknown as { getForPromString(): Promise<{ values: Array<HistogramValue> }> };
+    const get = series.getForPromString.bind(histogram);
+    series.getForPromString = async () => this.#fill(name, await get());
+  }
+
+  #fill<T extends { values: HistogramValue[] }>(name: string, metric: T): T {
+    const total = this.#counts.reduce((sum, count) => sum + count, 0);
+    let cumulative = 0;
+    for (const value of metric.values) {
+      const bound = value.labels.le ?? value.sharedLabels?.le;
+      if (value.metricName === `${name}_sum`) value.value = this.#sum;
+      else if (value.metricName === `${name}_count` || bound === '+Inf') value.value = total;
+      else {
+        cumulative += this.#counts[this.#buckets.indexOf(Number(bound))];
+        value.value = cumulative;
       }
-      return metric;
-    };
+    }
+    return metric;
   }
 
   observe(value: number): void {

@@ -1,5 +1,5 @@
-// Every flag of `quire serve`, once: its name, variable, type, range, default and help. --help, the environment,
-// validation and docs/cli.md all come from this table. Names are vLLM's wherever it has one.
+// Every flag of `quire serve`, once: its name, variable, type, range, default and help. --help, the
+// environment, validation and docs/cli.md all come from this table. Names are vLLM's wherever it has one.
 
 import { distance } from 'fastest-levenshtein';
 

@@ -1,11 +1,15 @@
-// A request's fields -> SamplingParams: the request's own word, else the model's generation_config, else vLLM's default.
+// A request's fields -> SamplingParams: the request's own word, else the model's generation_config, else
+// vLLM's default.
 
 import { defaultSamplingParams, type SamplingParams } from '../engine/engine.ts';
 import { ApiError } from './errors.ts';
 import type { SamplingFields } from './schemas.ts';
 import { shown } from './validation.ts';
 
-/** Fields of OpenAI's or vLLM's that change the answer and are not there yet; sending them is an error, not a silence. */
+/**
+ * Fields of OpenAI's or vLLM's that change the answer and are not there yet; sending them is an error, not a
+ * silence.
+ */
 const unsupported: ReadonlyArray<
   readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
 > = [

@@ -1,5 +1,5 @@
-// What clients may send: OpenAI's fields, vLLM's extras, and a limit on every one of them. Unknown fields are accepted
-// and ignored, as vLLM does; null stands for "not given", as OpenAI's clients send it.
+// What clients may send: OpenAI's fields, vLLM's extras, and a limit on every one of them. Unknown fields are
+// accepted and ignored, as vLLM does; null stands for "not given", as OpenAI's clients send it.
 
 import Type, { type Static, type TSchema } from 'typebox';
 

@@ -98,7 +98,10 @@ async function listen({ fastify }: App, values: OptionValues): Promise<string> {
   }
 }
 
-/** Serves until a signal or the engine's death. Resolves with the exit code; throws what kept it from starting. */
+/**
+ * Serves until a signal or the engine's death. Resolves with the exit code; throws what kept it from
+ * starting.
+ */
 export async function serve(model: string | null, values: OptionValues): Promise<number> {
   const logger = createLogger(values);
   const named = model ?? shippedModel();

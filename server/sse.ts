@@ -1,5 +1,5 @@
-// One server-sent-event response: headers at once, a comment now and then while nothing else is said, back-pressure
-// that gives up when the client is gone.
+// One server-sent-event response: headers at once, a comment now and then while nothing else is said,
+// back-pressure that gives up when the client is gone.
 
 import type { ServerResponse } from 'node:http';
 import type { FastifyReply } from 'fastify';
@@ -10,7 +10,10 @@ export class SseStream {
   #lastWriteMs = Date.now();
   #isOver = false;
 
-  /** Takes the response over from Fastify. pingIntervalMs is wall-clock silence after which a comment goes out. */
+  /**
+   * Takes the response over from Fastify. pingIntervalMs is wall-clock silence after which a comment goes
+   * out.
+   */
   constructor(reply: FastifyReply, pingIntervalMs: number) {
     reply.hijack();
     this.#raw = reply.raw;

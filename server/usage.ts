@@ -18,7 +18,10 @@ export class UsageCount {
     this.#numPromptTokens = numPromptTokens;
   }
 
-  /** `prompt` tells the prompts of one response apart: each counts its cached tokens once, by its first choice. */
+  /**
+   * `prompt` tells the prompts of one response apart: each counts its cached tokens once, by its first
+   * choice.
+   */
   add(prompt: object, delta: CompletionDelta, numOutputTokens = delta.tokenIds.length): void {
     this.#numOutputTokens += numOutputTokens;
     if (delta.index === 0) this.#cachedTokens.set(prompt, delta.numCachedTokens);

@@ -73,7 +73,8 @@ function fieldName(instancePath: string): string {
 const depth = (error: Found) => error.instancePath.split('/').length;
 
 /**
- * Of a failed union's branches the one that got deeper says most; when several did, or none, the union speaks for them.
+ * Of a failed union's branches the one that got deeper says most; when several did, or none, the union speaks
+ * for them.
  */
 function mostTelling(errors: readonly Found[]): Found {
   const deepest = Math.max(...errors.map(depth));

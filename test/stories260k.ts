@@ -1,5 +1,5 @@
-// The small real model that many tests use. It lives beside the repository, not in it; without it those tests are
-// skipped, and say so.
+// The small real model that many tests use. It lives beside the repository, not in it; without it those tests
+// are skipped, and say so.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

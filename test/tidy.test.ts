@@ -1,5 +1,5 @@
-// The rules of docs/architecture.md that a program can check, checked. Function lengths in TypeScript are Biome's
-// noExcessiveLinesPerFunction.
+// The rules of docs/architecture.md that a program can check, checked. Function lengths in TypeScript are
+// Biome's noExcessiveLinesPerFunction.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -36,13 +36,17 @@ function importsOf(path: string): string[] {
   );
 }
 
-/** Functions of a clang-formatted file: a line that ends in `{` opens one when its block closes at the same indent. */
+/**
+ * Functions of a clang-formatted file: a line that ends in `{` opens one when its block closes at the same
+ * indent.
+ */
 function longNativeFunctions(path: string): string[] {
   const lines = (texts.get(path) ?? '').split('\n');
   const found: string[] = [];
   lines.forEach((line, start) => {
     const isFunction = /^( {0,2})[^\s#/}].*\)( const| noexcept| override)* \{$/.exec(line);
-    if (isFunction === null || /^\s*(if|for|while|switch|namespace|struct|class|enum)\b/.test(line)) return;
+    const isOther = /^\s*(if|for|while|switch|return|namespace|struct|class|enum)\b|\[.*\]\(/.test(line);
+    if (isFunction === null || isOther) return;
     const end = lines.indexOf(`${isFunction[1]}}`, start);
     if (end - start + 1 > maxFunctionLines) found.push(`${path}:${start + 1} has ${end - start + 1} lines`);
   });
@@ -55,11 +59,14 @@ describe('sizes', () => {
     expect(long).toEqual([]);
   });
 
+  // A literal cannot be broken, so what it holds does not count.
+  const withoutLiterals = (line: string) => line.replace(/'[^']*'|`[^`]*`|\/\S+\//g, "''");
+
   it(`no line has more than ${maxColumns} columns`, () => {
     const long = source.flatMap((path) =>
       (texts.get(path) ?? '')
         .split('\n')
-        .flatMap((line, i) => ([...line].length > maxColumns ? [`${path}:${i + 1}`] : [])),
+        .flatMap((line, i) => ([...withoutLiterals(line)].length > maxColumns ? [`${path}:${i + 1}`] : [])),
     );
     expect(long).toEqual([]);
   });
@@ -83,7 +90,7 @@ describe('words', () => {
 describe('imports', () => {
   const allowed: Array<[folder: RegExp, mayImport: RegExp]> = [
     // The server sees the engine's face and the clock, and at start-up what finds a model.
-    [/^server\//, /^(server\/|engine\/(engine|clock|hub|model-files|model-error)\.ts$)/],
+    [/^server\//, /^(server\/|engine\/(engine|clock|hub)\.ts$)/],
     [/^engine\//, /^engine\//],
     [/^native\/reference\//, /^native\/(reference\/|[^/]+\.h$)/],
     [/^native\/cpu\//, /^native\/(cpu\/|[^/]+\.h$)/],

@@ -1,5 +1,6 @@
-// Clients that go away at random moments: in the queue, in prefill, in decode, streaming or not. Afterwards nothing
-// runs, nothing waits, no block is held, a new request answers, and memory does not grow over the rounds.
+// Clients that go away at random moments: in the queue, in prefill, in decode, streaming or not. Afterwards
+// nothing runs, nothing waits, no block is held, a new request answers, and memory does not grow over the
+// rounds.
 
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
@@ -81,8 +82,8 @@ describe.skipIf(!hasStories)(`${numClients} clients that leave`, () => {
       expect(((await answer.json()) as { choices: [{ text: string }] }).choices[0].text).toBe(text);
       resident.push(residentBytes(server.process.pid as number));
     }
-    // The first rounds fill heaps and pools. From then on growth would be a leak: the later half of the rounds may
-    // use no more than a small share above the earlier half.
+    // The first rounds fill heaps and pools. From then on growth would be a leak: the later half of the
+    // rounds may use no more than a small share above the earlier half.
     const later = Math.min(...resident.slice(-5));
     const earlier = Math.max(...resident.slice(4, 10));
     expect(later, `resident bytes per round: ${resident.join(' ')}`).toBeLessThan(earlier * 1.1);

@@ -1,4 +1,5 @@
-// The text a client gets is exactly what transformers generates: streamed or not, through the official client and curl.
+// The text a client gets is exactly what transformers generates: streamed or not, through the official client
+// and curl.
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';

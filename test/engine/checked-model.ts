@@ -1,6 +1,6 @@
-// A fake model with a shadow of the KV cache: it remembers which token of which sequence position lies in every slot,
-// and samples a hash of everything a sequence can see through its block table. A wrong block, a stale slot or a shared
-// block that was written over shows as a wrong token; broken batches throw at once.
+// A fake model with a shadow of the KV cache: it remembers which token of which sequence position lies in
+// every slot, and samples a hash of everything a sequence can see through its block table. A wrong block, a
+// stale slot or a shared block that was written over shows as a wrong token; broken batches throw at once.
 
 import type { BatchArrays, NativeModel } from '../../engine/native.ts';
 import { allocateBatch, type BatchSizes } from '../../engine/null-model.ts';

@@ -1,5 +1,5 @@
-// A request's tokens depend on the request alone. Seeded property tests of the built engine on a real model: alone or
-// in a crowd, prefix cache on or off, any block size, any chunk limit, preempted or never.
+// A request's tokens depend on the request alone. Seeded property tests of the built engine on a real model:
+// alone or in a crowd, prefix cache on or off, any block size, any chunk limit, preempted or never.
 
 import {
   defaultSamplingParams,

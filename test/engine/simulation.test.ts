@@ -1,5 +1,5 @@
-// Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the pool's
-// invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
+// Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the
+// pool's invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
 
 import { describe, expect, it } from 'vitest';
 import type { EngineRequest } from '../../engine/messages.ts';
@@ -105,7 +105,9 @@ describe('10,000 random steps', () => {
   });
 });
 
-/** Held and free blocks and the null block are all there are; a block is free exactly when nobody holds it. */
+/**
+ * Held and free blocks and the null block are all there are; a block is free exactly when nobody holds it.
+ */
 function checkPool(pool: import('../../engine/block-pool.ts').BlockPool): void {
   const free = new Set(pool.freeList());
   expect(free.size).toBe(pool.numFree);

@@ -1,0 +1,37 @@
+// docs/cli.md, from the table of flags.
+
+import { benchOptions } from './bench/options.ts';
+import { allowedOf, type Option, serveOptions, variableOf } from './options.ts';
+
+function table(options: readonly Option[], hasVariables: boolean): string[] {
+  const head = hasVariables
+    ? ['flag', 'variable', 'value', 'default', 'what']
+    : ['flag', 'value', 'default', 'what'];
+  const rows = options.map(({ name, kind, fallback, help }) => {
+    const isEmpty = fallback === null || (Array.isArray(fallback) && fallback.length === 0);
+    const cells = [`\`--${name}\``, allowedOf(kind), isEmpty ? '' : `\`${fallback}\``, help];
+    if (hasVariables) cells.splice(1, 0, `\`${variableOf(name)}\``);
+    return `| ${cells.join(' | ')} |`;
+  });
+  return [`| ${head.join(' | ')} |`, `|${'---|'.repeat(head.length)}`, ...rows];
+}
+
+export function cliPage(): string {
+  return [
+    '# Command line',
+    '',
+    '`node scripts/cli-docs.mjs` makes this page from the table of flags in `server/options.ts`; a test holds them equal.',
+    '',
+    '## quire serve [MODEL]',
+    '',
+    'A flag beats its variable. Lists are separated by commas in variables and given as repeated flags. `QUIRE_MODEL`',
+    'names the model. A flag or variable that does not exist is an error that names the nearest.',
+    '',
+    ...table(serveOptions, true),
+    '',
+    '## quire bench serve',
+    '',
+    ...table(benchOptions, false),
+    '',
+  ].join('\n');
+}
