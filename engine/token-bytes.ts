@@ -70,13 +70,14 @@ export class TokenBytes {
       );
     }
     const bytes: Array<Uint8Array | undefined> = [];
-    const toBytes = tokenBytesOf(kind);
+    const toBytes = tokenBytesOf(kind, decoders);
     for (const [token, id] of vocabulary(tokenizer.model, path)) bytes[id] = toBytes(token);
     const special = new Set<number>();
     const encoder = new TextEncoder();
     for (const added of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
       if (!isObject(added) || typeof added.content !== 'string' || typeof added.id !== 'number') continue;
-      bytes[added.id] = encoder.encode(added.content);
+      // WordPiece puts a space before added tokens too; elsewhere they stand for themselves.
+      bytes[added.id] = kind === 'wordpiece' ? toBytes(added.content) : encoder.encode(added.content);
       if (added.special === true) special.add(added.id);
     }
     const strips = decoders.some(
@@ -100,12 +101,13 @@ export class TokenBytes {
     return this.#kind === 'wordpiece' && isFirst && bytes[0] === space ? bytes.subarray(1) : bytes;
   }
 
-  /** The whole text, as transformers' decode gives it without clean-up. */
+  /** The whole text, as the tokenizers library decodes it; bytes that are not UTF-8 become U+FFFD as in WHATWG's Encoding. */
   decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string {
     const parts: Uint8Array[] = [];
     for (const id of tokenIds) {
       if (skipSpecialTokens && this.#special.has(id)) continue;
-      parts.push(this.bytesOf(id, parts.length === 0));
+      const bytes = this.bytesOf(id, parts.length === 0);
+      if (bytes.length > 0) parts.push(bytes);
     }
     const text = new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts));
     return this.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
@@ -135,7 +137,10 @@ function vocabulary(model: unknown, path: string): Array<[string, number]> {
   return Object.entries(vocab) as Array<[string, number]>;
 }
 
-function tokenBytesOf(kind: VocabularyKind): (token: string) => Uint8Array {
+/** What a WordPiece decoder with `cleanup` writes without the space before it. */
+const closing = new Set(['.', '?', '!', ',', "n't", "'m", "'s", "'ve", "'re"]);
+
+function tokenBytesOf(kind: VocabularyKind, decoders: readonly JsonObject[]): (token: string) => Uint8Array {
   const encoder = new TextEncoder();
   switch (kind) {
     case 'byte-level': {
@@ -153,7 +158,12 @@ function tokenBytesOf(kind: VocabularyKind): (token: string) => Uint8Array {
           ? encoder.encode(token.replaceAll('\u2581', ' '))
           : Uint8Array.of(Number.parseInt(byte[1], 16));
       };
-    case 'wordpiece':
-      return (token) => encoder.encode(token.startsWith('##') ? token.slice(2) : ` ${token}`);
+    case 'wordpiece': {
+      const cleansUp = decoders.some(({ type, cleanup }) => type === 'WordPiece' && cleanup === true);
+      return (token) => {
+        if (token.startsWith('##')) return encoder.encode(token.slice(2));
+        return encoder.encode(cleansUp && closing.has(token) ? token : ` ${token}`);
+      };
+    }
   }
 }

@@ -1,6 +1,7 @@
 // Every flag of `quire serve`, once: its name, variable, type, range, default and help. --help, the
 // environment, validation and docs/cli.md all come from this table. Names are vLLM's wherever it has one.
 
+import { parseArgs } from 'node:util';
 import { distance } from 'fastest-levenshtein';
 
 /** A mistake on the command line or in the environment: one line for the person at the terminal. */
@@ -149,40 +150,48 @@ function nearest(name: string, names: readonly string[]): string {
 
 interface Given {
   values: Map<string, string[]>;
-  positional: string[];
+  positionals: string[];
 }
 
+/** Node's own parser splits the arguments; what they mean is decided here, so that errors name the nearest flag. */
 function readArguments(args: readonly string[], options: readonly Option[]): Given {
-  const values = new Map<string, string[]>();
-  const positional: string[] = [];
-  const add = (name: string, value: string) => values.set(name, [...(values.get(name) ?? []), value]);
-  for (let i = 0; i < args.length; i++) {
-    const arg = args[i];
-    if (!arg.startsWith('--')) {
-      positional.push(arg);
-      continue;
-    }
-    const [name, inline] = arg.slice(2).split(/=(.*)/s, 2);
-    const option = options.find((candidate) => candidate.name === name);
-    const negated = options.find(
-      (candidate) => `no-${candidate.name}` === name && candidate.kind.type === 'flag',
-    );
-    if (negated !== undefined && inline === undefined) add(negated.name, 'false');
-    else if (option === undefined) {
-      const known = nearest(
+  const { tokens, positionals } = parseArgs({
+    args: [...args],
+    options: Object.fromEntries(
+      options.map(({ name, kind }) => [
         name,
-        options.map((candidate) => candidate.name),
-      );
-      throw new OptionError(`unknown flag --${name}, did you mean --${known}? (--help lists all)`);
-    } else if (option.kind.type === 'flag') add(name, inline ?? 'true');
-    else if (inline !== undefined) add(name, inline);
-    else {
-      const next = args[++i];
-      if (next === undefined) throw new OptionError(`--${name} needs a value: ${allowedOf(option.kind)}`);
-      add(name, next);
+        { type: kind.type === 'flag' ? ('boolean' as const) : ('string' as const), multiple: true },
+      ]),
+    ),
+    strict: false,
+    allowPositionals: true,
+    allowNegative: true,
+    tokens: true,
+  });
+  const values = new Map<string, string[]>();
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue;
+    const option = options.find(({ name }) => name === token.name);
+    const isNegated = token.rawName === `--no-${token.name}`;
+    if (
+      option === undefined ||
+      !token.rawName.startsWith('--') ||
+      (isNegated && option.kind.type !== 'flag')
+    ) {
+      throw unknownFlag(token.rawName, options);
     }
+    const value = option.kind.type === 'flag' ? (token.value ?? String(!isNegated)) : token.value;
+    if (value === undefined)
+      throw new OptionError(`--${option.name} needs a value: ${allowedOf(option.kind)}`);
+    values.set(option.name, [...(values.get(option.name) ?? []), value]);
   }
-  return { values, positional };
+  return { values, positionals };
+}
+
+function unknownFlag(rawName: string, options: readonly Option[]): OptionError {
+  const names = options.map(({ name }) => name);
+  const known = nearest(rawName.replace(/^-+/, ''), names);
+  return new OptionError(`unknown flag ${rawName}, did you mean --${known}? (--help lists all)`);
 }
 
 function checkVariables(env: NodeJS.ProcessEnv, options: readonly Option[]): void {
@@ -202,9 +211,9 @@ export function readOptions(
   options: readonly Option[] = serveOptions,
 ): { model: string | null; values: OptionValues } {
   const given = readArguments(args, options);
-  if (given.positional.length > 1) {
+  if (given.positionals.length > 1) {
     throw new OptionError(
-      `found ${given.positional.length} models (${given.positional.join(', ')}), one can be served`,
+      `found ${given.positionals.length} models (${given.positionals.join(', ')}), one can be served`,
     );
   }
   checkVariables(env, options);
@@ -224,7 +233,7 @@ export function readOptions(
     } else if (isList) values[option.name] = texts.map((text) => parse(option, where, text) as string);
     else values[option.name] = parse(option, where, texts[texts.length - 1]);
   }
-  return { model: given.positional[0] ?? (env.QUIRE_MODEL || null), values };
+  return { model: given.positionals[0] ?? (env.QUIRE_MODEL || null), values };
 }
 
 /** `--help` of one command. */
