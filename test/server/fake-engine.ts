@@ -1,0 +1,62 @@
+// An engine without a model: what it answers is set by the test.
+
+import type {
+  CompletionDelta,
+  EngineApi,
+  EngineDescription,
+  EngineHealth,
+  GenerateRequest,
+  StepStats,
+} from '../../engine/engine.ts';
+
+const description: EngineDescription = {
+  modelPath: '/models/fake',
+  architecture: 'FakeForCausalLM',
+  kernels: 'none',
+  vocabSize: 256,
+  maxModelLen: 1000,
+  maxNumSeqs: 4,
+  maxLogprobs: 20,
+  blockSize: 16,
+  numBlocks: 100,
+  weightBytes: 0,
+  kvCacheBytes: 0,
+  hasChatTemplate: true,
+  defaultSampling: {},
+};
+
+export class FakeEngine implements EngineApi {
+  readonly description = description;
+  stats = { numRunning: 0, numWaiting: 0 } as StepStats;
+  healthNow: EngineHealth = { status: 'ok', heartbeatAgeMs: 1 };
+  readonly died = new Promise<Error>(() => {});
+  /** What every request is answered with. */
+  answer: (request: GenerateRequest) => AsyncIterable<CompletionDelta> = async function* () {};
+  readonly requests: GenerateRequest[] = [];
+
+  encodeText = async (text: string) => ({ text, tokenIds: Int32Array.from(Buffer.from(text)) });
+  encodeChat = async () => ({ text: 'chat', tokenIds: Int32Array.of(1, 2, 3) });
+  decode = (tokenIds: Iterable<number>) => Buffer.from([...tokenIds]).toString();
+  tokenText = (id: number) => ({ text: String.fromCharCode(id), bytes: Uint8Array.of(id) });
+  resetPrefixCache = () => {};
+  close = async () => {};
+  health = () => this.healthNow;
+
+  generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
+    this.requests.push(request);
+    return this.answer(request);
+  }
+}
+
+export function delta(text: string, finishReason: CompletionDelta['finishReason'] = null): CompletionDelta {
+  return {
+    index: 0,
+    text,
+    tokenIds: [...Buffer.from(text)],
+    logprobs: null,
+    promptLogprobs: null,
+    finishReason,
+    stopReason: null,
+    numCachedTokens: 0,
+  };
+}
