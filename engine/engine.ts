@@ -17,6 +17,7 @@ import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { TokenBytes } from './token-bytes.ts';
+import { readTokenizer } from './tokenizer-file.ts';
 
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
@@ -25,7 +26,7 @@ export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } fr
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 
 export interface EngineOptions {
-  /** Folder with config.json, tokenizer.json and *.safetensors. */
+  /** Folder with config.json, tokenizer.json and *.safetensors; config.json suffices for loadFormat `dummy`. */
   model: string;
   /** `dummy` makes seeded random weights from config.json alone. */
   loadFormat?: 'auto' | 'dummy';
@@ -224,9 +225,14 @@ export class Engine implements EngineApi {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
     }
     const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
-    const tokens = await TokenBytes.load(options.model);
+    const tokenizer = await readTokenizer(model.modelPath, {
+      bytesInstead: options.loadFormat === 'dummy',
+      vocabSize: model.config.vocabSize,
+    });
+    const tokens = TokenBytes.fromJson(tokenizer.json, tokenizer.path);
     const prompts = await PromptPool.create({
-      modelPath: options.model,
+      modelPath: model.modelPath,
+      tokenizer,
       chatTemplate: options.chatTemplate ?? null,
     });
     let onStep: (output: StepOutput) => void = () => {};

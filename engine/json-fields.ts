@@ -23,6 +23,11 @@ export async function readJsonObject(path: string): Promise<JsonObject> {
   } catch (error) {
     throw new ModelError(`${path} cannot be read: ${(error as Error).message}`);
   }
+  return parseJsonObject(text, path);
+}
+
+/** `path` is where the text is from, for errors. */
+export function parseJsonObject(text: string, path: string): JsonObject {
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -8,9 +8,11 @@ import { readTemplate, type TemplateSource } from './chat-template.ts';
 import { ModelError } from './model-error.ts';
 import { type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 import type { PromptResult, PromptTask, PromptWorkerData } from './prompt-worker.ts';
+import type { TokenizerFile } from './tokenizer-file.ts';
 
 export interface PromptPoolOptions {
   modelPath: string;
+  tokenizer: TokenizerFile;
   /** Jinja text instead of the model's own template. */
   chatTemplate: string | null;
   /** Worker threads; 1 by default, which leaves the cores to the kernels. */
@@ -38,13 +40,13 @@ export class PromptPool {
 
   private constructor(
     source: TemplateSource,
-    { modelPath, threads = 1, timeoutMs = 30_000 }: PromptPoolOptions,
+    { tokenizer, threads = 1, timeoutMs = 30_000 }: PromptPoolOptions,
   ) {
     this.#source = source;
     this.#timeoutMs = timeoutMs;
     this.#pool = new Tinypool({
       filename: workerFile(),
-      workerData: { modelPath, source } satisfies PromptWorkerData,
+      workerData: { tokenizer: tokenizer.text, source } satisfies PromptWorkerData,
       minThreads: threads,
       maxThreads: threads,
       concurrentTasksPerWorker: 1,
@@ -59,7 +61,7 @@ export class PromptPool {
       await pool.encodeText('quire', true);
     } catch (error) {
       await pool.close();
-      throw new ModelError(`${options.modelPath}/tokenizer.json cannot be used: ${(error as Error).message}`);
+      throw new ModelError(`${options.tokenizer.path} cannot be used: ${(error as Error).message}`);
     }
     return pool;
   }

@@ -1,13 +1,13 @@
 // A worker of the prompt pool: chat template and tokenizer, loaded once, then one prompt after another.
 
-import { join } from 'node:path';
 import Tinypool from 'tinypool';
 import { Tokenizer } from 'tokenizers';
 import { ChatTemplate, type TemplateSource } from './chat-template.ts';
 import { type ChatPrompt, PromptError } from './prompt.ts';
 
 export interface PromptWorkerData {
-  modelPath: string;
+  /** tokenizer.json. */
+  tokenizer: string;
   source: TemplateSource;
 }
 
@@ -18,8 +18,8 @@ export type PromptTask =
 /** Errors cross threads as plain data, so that the client's can be told from ours. */
 export type PromptResult = { tokenIds: Int32Array; text: string } | { error: string };
 
-const { modelPath, source } = Tinypool.workerData as PromptWorkerData;
-const tokenizer = Tokenizer.fromFile(join(modelPath, 'tokenizer.json'));
+const { source, ...workerData } = Tinypool.workerData as PromptWorkerData;
+const tokenizer = Tokenizer.fromString(workerData.tokenizer);
 let template: ChatTemplate | null = null;
 
 function render(prompt: ChatPrompt): string {

@@ -5,22 +5,18 @@
 // of a token stands for one byte, GPT-2's alphabet), SentencePiece with byte fallback (▁ is a space, <0x0A>
 // is a byte), and WordPiece (## continues a word, everything else starts one).
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { isObject, type JsonObject, readJsonObject, shown } from './json-fields.ts';
+import { isObject, type JsonObject, shown } from './json-fields.ts';
 import { ModelError } from './model-error.ts';
 
 type VocabularyKind = 'byte-level' | 'sentencepiece' | 'wordpiece';
 
 /** GPT-2's alphabet: printable bytes stand for themselves, the others for characters from U+0100 on. */
-function byteOfCharacter(): Map<string, number> {
-  const bytes = new Map<string, number>();
+export function characterOfByte(): string[] {
   let next = 0x100;
-  for (let byte = 0; byte < 256; byte++) {
+  return Array.from({ length: 256 }, (_, byte) => {
     const isPrintable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    bytes.set(String.fromCodePoint(isPrintable ? byte : next++), byte);
-  }
-  return bytes;
+    return String.fromCodePoint(isPrintable ? byte : next++);
+  });
 }
 
 function decodersOf(decoder: unknown): JsonObject[] {
@@ -47,13 +43,7 @@ export class TokenBytes {
     this.stripsFirstSpace = strips;
   }
 
-  /** Throws ModelError when the folder has no tokenizer.json or one of a kind that is not supported. */
-  static async load(modelPath: string): Promise<TokenBytes> {
-    const path = join(modelPath, 'tokenizer.json');
-    if (!existsSync(path)) throw new ModelError(`${modelPath} has no tokenizer.json`);
-    return TokenBytes.fromJson(await readJsonObject(path), path);
-  }
-
+  /** Throws ModelError when the tokenizer is of a kind that is not supported. `path` is for errors. */
   static fromJson(tokenizer: JsonObject, path: string): TokenBytes {
     const decoders = decodersOf(tokenizer.decoder);
     const types = decoders.map(({ type }) => type);
@@ -144,7 +134,7 @@ function tokenBytesOf(kind: VocabularyKind, decoders: readonly JsonObject[]): (t
   const encoder = new TextEncoder();
   switch (kind) {
     case 'byte-level': {
-      const byteOf = byteOfCharacter();
+      const byteOf = new Map(characterOfByte().map((character, byte) => [character, byte]));
       return (token) => {
         const bytes = Array.from(token, (character) => byteOf.get(character));
         // A token outside the alphabet was added as it stands.

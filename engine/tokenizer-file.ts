@@ -1,0 +1,55 @@
+// The model's tokenizer.json, read once for the detokenizers and the prompt workers.
+
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type JsonObject, parseJsonObject } from './json-fields.ts';
+import { ModelError } from './model-error.ts';
+import { characterOfByte } from './token-bytes.ts';
+
+export interface TokenizerFile {
+  /** Where it was found, for errors. */
+  path: string;
+  text: string;
+  json: JsonObject;
+}
+
+/**
+ * `bytesInstead`: a folder without the file gets one token per byte, which dummy weights do with. Throws ModelError
+ * when there is none, or when it is not JSON.
+ */
+export async function readTokenizer(
+  modelPath: string,
+  { bytesInstead, vocabSize }: { bytesInstead: boolean; vocabSize: number },
+): Promise<TokenizerFile> {
+  const path = join(modelPath, 'tokenizer.json');
+  if (!existsSync(path)) {
+    if (!bytesInstead) throw new ModelError(`${modelPath} has no tokenizer.json`);
+    const json = byteTokenizer(vocabSize);
+    return { path: 'the tokenizer of bytes', text: JSON.stringify(json), json };
+  }
+  const text = await readFile(path, 'utf8');
+  return { path, text, json: parseJsonObject(text, path) };
+}
+
+/** Ids 0-255 are bytes; prompts never have the others, but random weights answer with them: " t256", " t257"... */
+function byteTokenizer(vocabSize: number): JsonObject {
+  if (vocabSize < 256) {
+    throw new ModelError(
+      `without tokenizer.json a vocabulary of bytes needs vocab_size 256, found ${vocabSize}`,
+    );
+  }
+  const characters = characterOfByte();
+  const others = Array.from({ length: vocabSize - 256 }, (_, i) => `${characters[0x20]}t${256 + i}`);
+  return {
+    version: '1.0',
+    added_tokens: [],
+    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
+    decoder: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: false, use_regex: false },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries([...characters, ...others].map((token, id) => [token, id])),
+      merges: [],
+    },
+  };
+}
