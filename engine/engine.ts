@@ -104,6 +104,11 @@ export class RequestError extends Error {
   }
 }
 
+/** The engine was closed or has died: no request can run. */
+export class EngineEndedError extends Error {
+  override name = 'EngineEndedError';
+}
+
 /**
  * How the step loop does. `late`: a step has been running, or the loop has not turned, for longer than it
  * may.
@@ -131,8 +136,8 @@ export interface EngineApi {
   /** One token alone, as logprobs report it: its bytes, and as text (U+FFFD for incomplete UTF-8). */
   tokenText(tokenId: number): { text: string; bytes: Uint8Array };
   /**
-   * Starts n choices at once and returns their deltas in the order they come. Throws RequestError before
-   * anything runs. Ending the iteration early, or request.signal, aborts what still runs.
+   * Starts n choices at once and returns their deltas in the order they come. Throws RequestError or
+   * EngineEndedError before anything runs. Ending the iteration early, or request.signal, aborts what still runs.
    */
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
   /** Forgets every cached prefix that no running request holds. */
@@ -319,6 +324,7 @@ export class Engine implements EngineApi {
   }
 
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
+    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
     const { sampling } = request;
     const maxTokens = this.#checkRequest(request);
     const handles: number[] = [];

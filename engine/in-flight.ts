@@ -31,6 +31,7 @@ export class InFlight {
   #dirty: Entry[] = [];
   #finished: FinishedRequest[] = [];
   #flushScheduled = false;
+  #isOver = false;
 
   constructor(observer: EngineObserver, abortInEngine: (handles: number[]) => void) {
     this.#observer = observer;
@@ -42,11 +43,17 @@ export class InFlight {
     return this.#entries.size;
   }
 
+  /** After endAll: nothing is added and nothing is heard any more. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   add(choice: Choice, stream: CompletionStream, facts: RequestFacts): void {
     this.#entries.set(choice.handle, { choice, stream, facts, isDirty: false });
   }
 
   onStep(output: StepOutput): void {
+    if (this.#isOver) return;
     for (const { handle, numCachedTokens } of output.prefilled) {
       const entry = this.#entries.get(handle);
       if (entry !== undefined) entry.choice.numCachedTokens = numCachedTokens;
@@ -91,6 +98,7 @@ export class InFlight {
   /** The engine is gone: everything open ends with the given reason. */
   endAll(reason: 'abort' | 'error'): void {
     this.#flush();
+    this.#isOver = true;
     for (const [handle, entry] of this.#entries) {
       const delta = entry.choice.end(reason);
       if (delta !== null) entry.stream.push(delta);

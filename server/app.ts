@@ -10,7 +10,7 @@ import fastify, {
   LogController,
 } from 'fastify';
 import { nowMs } from '../engine/clock.ts';
-import { type EngineApi, PromptError } from '../engine/engine.ts';
+import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.ts';
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
@@ -48,6 +48,7 @@ function requestId({ headers }: { headers: Record<string, unknown> }): string {
 
 function asApiError(error: FastifyError | Error, request: FastifyRequest): ApiError {
   if (error instanceof ApiError) return error;
+  if (error instanceof EngineEndedError) return new ApiError('engine_dead', error.message);
   if (error instanceof PromptError) return new ApiError('invalid_prompt', error.message, 'messages');
   const { validation, code } = error as FastifyError;
   if (validation !== undefined) return toApiError(validation);
