@@ -46,9 +46,13 @@ export function cacheFolder(env: Environment): string {
 }
 
 async function readToken(env: Environment): Promise<string | undefined> {
-  if (env.HF_TOKEN) return env.HF_TOKEN.trim();
   const path = env.HF_TOKEN_PATH || join(dirname(cacheFolder(env)), 'token');
-  return existsSync(path) ? (await readFile(path, 'utf8')).trim() || undefined : undefined;
+  const text = env.HF_TOKEN || (existsSync(path) ? await readFile(path, 'utf8') : '');
+  const token = text.trim();
+  if (token !== '' && !token.startsWith('hf_')) {
+    throw new ModelError(`${env.HF_TOKEN ? 'HF_TOKEN' : path}: a token of the Hub begins with hf_`);
+  }
+  return token || undefined;
 }
 
 /** A folder for `named`. Throws ModelError when it is neither a folder nor a model that can be had. */

@@ -23,9 +23,10 @@ const Ops* find_ops(const ModelOptions& options) {
     if (const Ops* ops = cpu_ops_avx2()) return ops;
     return cpu_ops_portable();
   }
-  const Ops* ops = options.cpu_variant == "avx512" ? cpu_ops_avx512()
-                   : options.cpu_variant == "avx2" ? cpu_ops_avx2()
-                                                   : cpu_ops_portable();
+  const Ops* ops = options.cpu_variant == "avx512"     ? cpu_ops_avx512()
+                   : options.cpu_variant == "avx2"     ? cpu_ops_avx2()
+                   : options.cpu_variant == "portable" ? cpu_ops_portable()
+                                                       : nullptr;
   if (ops == nullptr)
     throw std::runtime_error("this machine cannot run the CPU variant " + options.cpu_variant);
   return ops;

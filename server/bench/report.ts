@@ -80,9 +80,9 @@ export function makeReport(requests: readonly RequestTimes[]): Report {
 
 export function formatReport(report: Report): string {
   const row = (name: string, value: number, unit: string) =>
-    `${name.padEnd(28)}${value.toFixed(2).padStart(12)} ${unit}`;
+    `${name.padEnd(30)}${value.toFixed(2).padStart(12)} ${unit}`;
   const times = (name: string, { mean, median, p99 }: Distribution) =>
-    `${name.padEnd(28)}${[mean, median, p99].map((value) => value.toFixed(2).padStart(12)).join('')} ms`;
+    `${name.padEnd(30)}${[mean, median, p99].map((value) => value.toFixed(2).padStart(12)).join('')} ms`;
   return [
     row('requests completed', report.completed, ''),
     row('requests failed', report.failed, ''),
@@ -90,11 +90,11 @@ export function formatReport(report: Report): string {
     row('request throughput', report.requestsPerS, 'requests/s'),
     row('output token throughput', report.outputTokensPerS, 'tokens/s'),
     row('total token throughput', report.totalTokensPerS, 'tokens/s'),
-    `${''.padEnd(28)}${['mean', 'median', 'p99'].map((name) => name.padStart(12)).join('')}`,
-    times('time to first token', report.ttftMs),
-    times('time per output token', report.tpotMs),
-    times('inter-chunk latency', report.itlMs),
-    times('end-to-end latency', report.e2eMs),
+    `${''.padEnd(30)}${['mean', 'median', 'p99'].map((name) => name.padStart(12)).join('')}`,
+    times('time to first token, TTFT', report.ttftMs),
+    times('per output token, TPOT', report.tpotMs),
+    times('between chunks, ITL', report.itlMs),
+    times('end to end, E2E', report.e2eMs),
     ...Object.entries(report.errors).map(([message, count]) => `failed ${count} times: ${message}`),
     '',
   ].join('\n');
