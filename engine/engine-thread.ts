@@ -24,7 +24,11 @@ const blocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
 
 function openModel(): NativeModel {
   if (options.model === null)
-    return new NullModel({ ...options, maxBlocksPerSeq: blocksPerSeq }, options.vocabSize);
+    return new NullModel(
+      { ...options, maxBlocksPerSeq: blocksPerSeq },
+      options.vocabSize,
+      options.nullStepMs,
+    );
   return openNativeModel(options.model.config, options.model.files, options.model.options);
 }
 

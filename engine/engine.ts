@@ -35,6 +35,8 @@ export interface EngineOptions {
    * specification.
    */
   backend?: 'cpu' | 'reference' | 'null';
+  /** How long a step of the `null` backend takes, asleep, so that it is paced like a model. Default 0. */
+  nullStepMs?: number;
   /** Form of the weights in memory; `auto` keeps the file's. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
   /** `auto` is float32 for float32 weights and bfloat16 otherwise. */
@@ -201,6 +203,7 @@ function threadOptions(options: EngineOptions, model: LoadedModel): Omit<EngineT
   } as const;
   return {
     model: backend === 'null' ? null : { config: model.config, files: model.files, options: native },
+    nullStepMs: options.nullStepMs ?? 0,
     vocabSize: model.config.vocabSize,
     longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,
     kvCacheBytes: options.kvCacheBytes ?? null,

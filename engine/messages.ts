@@ -138,6 +138,8 @@ export type FromEngine =
 export interface EngineThreadOptions {
   /** null runs the null model: tokens without arithmetic, for measuring everything else. */
   model: { config: ModelConfig; files: ModelFiles; options: NativeModelOptions } | null;
+  /** How long a step of the null model takes. */
+  nullStepMs: number;
   vocabSize: number;
   blockSize: number;
   maxModelLen: number;

@@ -59,16 +59,21 @@ export class NullModel implements NativeModel {
   readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0 };
   readonly batch: BatchArrays;
   readonly #vocabSize: number;
+  readonly #stepMs: number;
+  readonly #never = new Int32Array(new SharedArrayBuffer(4));
 
-  constructor(sizes: BatchSizes, vocabSize: number) {
+  /** stepMs: how long a step pretends to compute, asleep. */
+  constructor(sizes: BatchSizes, vocabSize: number, stepMs: number) {
     this.batch = allocateBatch(sizes);
     this.#vocabSize = vocabSize;
+    this.#stepMs = stepMs;
   }
 
   /**
    * The next token is a plain function of the newest one's position: no token ends the answer but its length.
    */
   step(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
+    if (this.#stepMs > 0) Atomics.wait(this.#never, 0, 0, this.#stepMs);
     const { logitsRows, positions, sampledTokenIds, targetTokenIds } = this.batch;
     const first = Math.min(firstOrdinaryToken, this.#vocabSize - 1);
     const span = Math.min(100, this.#vocabSize - first);

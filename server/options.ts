@@ -50,6 +50,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'seed', kind: integer(0, 2 ** 32 - 1), fallback: null, help: 'seed of dummy weights and of requests that bring none; default a fresh one' },
 
   { group: 'Engine', name: 'backend', kind: choice('cpu', 'reference', 'null'), fallback: 'cpu', help: 'cpu; reference is slow and plain; null answers without computing, to measure the rest' },
+  { group: 'Engine', name: 'null-step-time', kind: { type: 'number', low: 0, high: 10_000 }, fallback: 0, help: 'milliseconds that a step of the null backend takes, so that it is paced like a model' },
   { group: 'Engine', name: 'cpu', kind: choice('auto', 'avx512', 'avx2', 'portable'), fallback: 'auto', help: 'CPU kernels; auto takes the best this machine has' },
   { group: 'Engine', name: 'threads', kind: integer(1, 1024), fallback: null, help: 'threads that compute; default one per core' },
   { group: 'Engine', name: 'block-size', kind: choice('8', '16', '32'), fallback: '16', help: 'tokens per KV block' },

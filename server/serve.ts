@@ -54,6 +54,7 @@ function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions
     model: modelPath,
     loadFormat: values['load-format'] as 'auto',
     backend: values.backend as 'cpu',
+    nullStepMs: values['null-step-time'] as number,
     dtype: values.dtype as 'auto',
     kvCacheDtype: values['kv-cache-dtype'] as 'auto',
     maxModelLen: values['max-model-len'] as number | null,

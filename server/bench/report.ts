@@ -25,6 +25,8 @@ export interface Report {
   requestsPerS: number;
   outputTokensPerS: number;
   totalTokensPerS: number;
+  /** Events with text; fewer than tokens where the server puts several into one. */
+  chunksPerS: number;
   promptTokens: number;
   outputTokens: number;
   /** Time to first token, time per output token after it, time between chunks, time to the end. */
@@ -64,6 +66,7 @@ export function makeReport(requests: readonly RequestTimes[]): Report {
     requestsPerS: good.length / durationS,
     outputTokensPerS: outputTokens / durationS,
     totalTokensPerS: (promptTokens + outputTokens) / durationS,
+    chunksPerS: sum(({ chunkMs }) => chunkMs.length) / durationS,
     promptTokens,
     outputTokens,
     ttftMs: distribution(withText.map((request) => request.chunkMs[0] - request.startMs)),
@@ -90,6 +93,7 @@ export function formatReport(report: Report): string {
     row('request throughput', report.requestsPerS, 'requests/s'),
     row('output token throughput', report.outputTokensPerS, 'tokens/s'),
     row('total token throughput', report.totalTokensPerS, 'tokens/s'),
+    row('streamed chunks', report.chunksPerS, 'chunks/s'),
     `${''.padEnd(30)}${['mean', 'median', 'p99'].map((name) => name.padStart(12)).join('')}`,
     times('time to first token, TTFT', report.ttftMs),
     times('per output token, TPOT', report.tpotMs),
