@@ -139,7 +139,8 @@ export interface EngineApi {
   tokenText(tokenId: number): { text: string; bytes: Uint8Array };
   /**
    * Starts n choices at once and returns their deltas in the order they come. Throws RequestError or
-   * EngineEndedError before anything runs. Ending the iteration early, or request.signal, aborts what still runs.
+   * EngineEndedError before anything runs. Ending the iteration early, or request.signal, aborts what still
+   * runs.
    */
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
   /** Forgets every cached prefix that no running request holds. */

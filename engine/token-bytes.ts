@@ -91,7 +91,10 @@ export class TokenBytes {
     return this.#kind === 'wordpiece' && isFirst && bytes[0] === space ? bytes.subarray(1) : bytes;
   }
 
-  /** The whole text, as the tokenizers library decodes it; bytes that are not UTF-8 become U+FFFD as in WHATWG's Encoding. */
+  /**
+   * The whole text, as the tokenizers library decodes it; bytes that are not UTF-8 become U+FFFD as in WHATWG's
+   * Encoding.
+   */
   decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string {
     const parts: Uint8Array[] = [];
     for (const id of tokenIds) {

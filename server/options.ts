@@ -154,7 +154,7 @@ interface Given {
   positionals: string[];
 }
 
-/** Node's own parser splits the arguments; what they mean is decided here, so that errors name the nearest flag. */
+/** Node's own parser splits the arguments; what they mean is decided here: errors name the nearest flag. */
 function readArguments(args: readonly string[], options: readonly Option[]): Given {
   const { tokens, positionals } = parseArgs({
     args: [...args],

@@ -1,4 +1,4 @@
-// How a server ends: SIGTERM lets what runs finish, within a limit; a second signal ends it; a dead engine is exit code 1.
+// How a server ends: SIGTERM lets what runs finish, within a limit; a second signal ends it at once.
 
 import { afterEach, describe, expect, it } from 'vitest';
 import { hasStories, storiesFolder } from '../stories260k.ts';

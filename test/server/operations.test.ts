@@ -1,4 +1,4 @@
-// Everything about a request that is not its answer: keys, hosts, origins, ids, limits, health, draining, SSE.
+// All of a request but its answer: keys, hosts, origins, ids, limits, health, draining, SSE.
 
 import { connect } from 'node:net';
 import type { FastifyInstance } from 'fastify';
