@@ -92,8 +92,8 @@ export class TokenBytes {
   }
 
   /**
-   * The whole text, as the tokenizers library decodes it; bytes that are not UTF-8 become U+FFFD as in WHATWG's
-   * Encoding.
+   * The whole text, as the tokenizers library decodes it; bytes that are not UTF-8 become U+FFFD as the
+   * Encoding standard has it.
    */
   decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string {
     const parts: Uint8Array[] = [];

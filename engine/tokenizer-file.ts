@@ -32,7 +32,7 @@ export async function readTokenizer(
   return { path, text, json: parseJsonObject(text, path) };
 }
 
-/** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them: " t256", " t257"... */
+/** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them, as " t256". */
 function byteTokenizer(vocabSize: number): JsonObject {
   if (vocabSize < 256) {
     throw new ModelError(
