@@ -85,7 +85,8 @@ export interface EngineDescription {
   numBlocks: number;
   weightBytes: number;
   kvCacheBytes: number;
-  hasChatTemplate: boolean;
+  /** Jinja text; null when the model has none and none was given. */
+  chatTemplate: string | null;
   /** What the model's generation_config.json asks for where a request is silent. */
   defaultSampling: Partial<SamplingParams>;
 }
@@ -286,7 +287,7 @@ export class Engine implements EngineApi {
       numBlocks: ready.numBlocks,
       weightBytes: ready.weightBytes,
       kvCacheBytes: ready.kvCacheBytes,
-      hasChatTemplate: prompts.hasChatTemplate,
+      chatTemplate: prompts.chatTemplate,
       defaultSampling: model.defaultSampling,
     };
     port.died.then(() => this.#inFlight.endAll('error'));

@@ -66,8 +66,9 @@ export class PromptPool {
     return pool;
   }
 
-  get hasChatTemplate(): boolean {
-    return this.#source.template !== null;
+  /** Jinja text; null when the model has none. */
+  get chatTemplate(): string | null {
+    return this.#source.template;
   }
 
   /** As transformers' tokenizer(text, add_special_tokens). */

@@ -13,9 +13,10 @@ function bytes(count: number): string {
 
 export function banner(engine: EngineDescription, model: string, url: string, values: OptionValues): string {
   const key = (values['api-key'] as string[]).length > 0 ? " -H 'authorization: Bearer KEY'" : '';
-  const [path, body] = engine.hasChatTemplate
-    ? ['chat/completions', { messages: [{ role: 'user', content: 'Hello!' }] }]
-    : ['completions', { prompt: 'Once upon a time', max_tokens: 64 }];
+  const [path, body] =
+    engine.chatTemplate !== null
+      ? ['chat/completions', { messages: [{ role: 'user', content: 'Hello!' }] }]
+      : ['completions', { prompt: 'Once upon a time', max_tokens: 64 }];
   const numTokens = engine.numBlocks * engine.blockSize;
   return [
     `quire serves ${model} (${engine.architecture}, ${bytes(engine.weightBytes)} of weights) on ${engine.kernels}`,

@@ -13,7 +13,6 @@ import { shown } from './validation.ts';
 const unsupported: ReadonlyArray<
   readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
 > = [
-  ['tools', (value) => Array.isArray(value) && value.length > 0, 'requests without tools'],
   ['functions', (value) => Array.isArray(value) && value.length > 0, 'requests without functions'],
   ['tool_choice', (value) => value !== 'none' && value !== 'auto', '"none" or "auto"'],
   ['response_format', (value) => (value as { type?: unknown }).type !== 'text', '{"type": "text"}'],

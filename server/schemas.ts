@@ -56,10 +56,27 @@ const role = Type.Union(
   ['system', 'developer', 'user', 'assistant', 'tool', 'function'].map((name) => Type.Literal(name)),
 );
 
+const toolCall = Type.Object({
+  id: text(1000),
+  type: maybe(Type.Literal('function')),
+  function: Type.Object({ name: text(1000), arguments: text(maxTextLength) }),
+});
+
 const message = Type.Object({
   role,
   content: maybe(Type.Union([text(maxTextLength), Type.Array(contentPart, { maxItems: 10_000 })])),
   name: maybe(text(1000)),
+  tool_calls: maybe(Type.Array(toolCall, { maxItems: 1000 })),
+  tool_call_id: maybe(text(1000)),
+});
+
+const tool = Type.Object({
+  type: Type.Literal('function'),
+  function: Type.Object({
+    name: Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' }),
+    description: maybe(text(100_000)),
+    parameters: maybe(Type.Record(Type.String(), Type.Unknown())),
+  }),
 });
 
 export const chatRequest = Type.Object({
@@ -72,6 +89,9 @@ export const chatRequest = Type.Object({
   continue_final_message: maybe(flag),
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
+  tools: maybe(Type.Array(tool, { maxItems: 512 })),
+  tool_choice: maybe(Type.Unknown({ description: '"auto" or "none".' })),
+  parallel_tool_calls: maybe(flag),
   echo: maybe(flag),
 });
 

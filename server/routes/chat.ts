@@ -9,6 +9,9 @@ import { chatLogprobs, promptLogprobs } from '../logprobs.ts';
 import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type ChatRequest, chatRequest, type MessageField } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { ToolAnswer } from '../tools/answer.ts';
+import { templateToolCalls } from '../tools/messages.ts';
+import { formatOfTemplate } from '../tools/tool-call-stream.ts';
 import { UsageCount } from '../usage.ts';
 
 /** What every chunk and the answer carry. */
@@ -20,7 +23,7 @@ interface Envelope {
 }
 
 interface Choice {
-  text: string;
+  answer: ToolAnswer;
   tokenIds: number[];
   logprobs: TokenLogprobs[] | null;
   promptLogprobs: TokenLogprobs[] | null;
@@ -43,7 +46,12 @@ export function toTemplateMessages(messages: readonly MessageField[]): ChatMessa
     const content = Array.isArray(parts)
       ? parts.map((part, j) => textOf(part, `${field}.${j}`)).join('\n')
       : (parts ?? '');
-    return { ...message, role: message.role === 'developer' ? 'system' : message.role, content };
+    return {
+      ...message,
+      role: message.role === 'developer' ? 'system' : message.role,
+      content,
+      ...templateToolCalls(message, `messages.${i}`),
+    };
   });
 }
 
@@ -56,6 +64,31 @@ function textOf(part: { type: string; text?: string | null }, field: string): st
     `${field}: found ${found}, supported: {"type": "text", "text": ...}`,
     field,
   );
+}
+
+function usesTools({ tools, tool_choice: choice }: ChatRequest): boolean {
+  return tools != null && tools.length > 0 && choice !== 'none';
+}
+
+/** What takes the text of one choice apart: with tools by the format of the chat template, else not at all. */
+function toolAnswer({ engine }: Context, body: ChatRequest): ToolAnswer {
+  const format = usesTools(body) ? formatOfTemplate(engine.description.chatTemplate) : null;
+  return new ToolAnswer(format, body.parallel_tool_calls === false);
+}
+
+function finishReasonOf(reason: string | null, answer: ToolAnswer): string | null {
+  return reason === 'stop' && answer.shownCalls.length > 0 ? 'tool_calls' : reason;
+}
+
+function messageOf(answer: ToolAnswer): object {
+  const calls = answer.shownCalls;
+  return {
+    role: 'assistant',
+    content: answer.content,
+    refusal: null,
+    // Left out when there are none: an empty list confuses clients that loop over it.
+    ...(calls.length > 0 ? { tool_calls: calls } : {}),
+  };
 }
 
 function toChatPrompt(body: ChatRequest): ChatPrompt {
@@ -71,6 +104,7 @@ function toChatPrompt(body: ChatRequest): ChatPrompt {
   }
   return {
     messages: toTemplateMessages(body.messages),
+    tools: usesTools(body) ? (body.tools ?? undefined) : undefined,
     documents: body.documents ?? undefined,
     addGenerationPrompt,
     continueFinalMessage,
@@ -135,7 +169,7 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
 }
 
 async function answer(
-  { engine }: Context,
+  context: Context,
   request: FastifyRequest,
   body: ChatRequest,
   envelope: Envelope,
@@ -143,10 +177,11 @@ async function answer(
   usage: UsageCount,
   n: number,
 ): Promise<object> {
+  const { engine } = context;
   const choices = Array.from(
     { length: n },
     (): Choice => ({
-      text: '',
+      answer: toolAnswer(context, body),
       tokenIds: [],
       logprobs: null,
       promptLogprobs: null,
@@ -156,7 +191,7 @@ async function answer(
   );
   for await (const delta of deltas) {
     const choice = choices[delta.index];
-    choice.text += delta.text;
+    choice.answer.push(delta.text, delta.finishReason !== null);
     for (const id of delta.tokenIds) choice.tokenIds.push(id);
     if (delta.logprobs !== null) choice.logprobs = [...(choice.logprobs ?? []), ...delta.logprobs];
     choice.promptLogprobs ??= delta.promptLogprobs;
@@ -171,10 +206,10 @@ async function answer(
     object: 'chat.completion',
     choices: choices.map((choice, index) => ({
       index,
-      message: { role: 'assistant', content: choice.text, refusal: null },
+      message: messageOf(choice.answer),
       logprobs:
         choice.logprobs === null ? null : { content: chatLogprobs(engine, choice.logprobs), refusal: null },
-      finish_reason: choice.finishReason,
+      finish_reason: finishReasonOf(choice.finishReason, choice.answer),
       stop_reason: choice.stopReason,
       ...(body.return_token_ids ? { token_ids: choice.tokenIds } : {}),
     })),
@@ -208,7 +243,8 @@ async function stream(
     }).split('"\\u0000"');
     return { head, tail };
   });
-  const isPlain = body.logprobs !== true && body.return_token_ids !== true && !continuous;
+  const isPlain = body.logprobs !== true && body.return_token_ids !== true && !continuous && !usesTools(body);
+  const answers = plain.map(() => toolAnswer(context, body));
   const greeted = new Set<number>();
   for await (const delta of deltas) {
     usage.add(reply, delta);
@@ -230,7 +266,7 @@ async function stream(
     if (isPlain && delta.finishReason === null) {
       if (delta.text !== '') events += plain[index].head + JSON.stringify(delta.text) + plain[index].tail;
     } else {
-      events += event(fullChoice(context, body, delta));
+      events += fullChoices(context, body, delta, answers[index]).map(event).join('');
     }
     const room = sse.write(events);
     if (room !== undefined) await room;
@@ -240,16 +276,29 @@ async function stream(
   sse.end(last + sseDone);
 }
 
-function fullChoice({ engine }: Context, body: ChatRequest, delta: CompletionDelta): object {
-  return {
-    index: delta.index,
-    delta: delta.text === '' && delta.finishReason !== null ? {} : { content: delta.text },
-    logprobs: delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs) },
-    finish_reason: delta.finishReason,
-    ...(delta.finishReason === null ? {} : { stop_reason: delta.stopReason }),
-    ...(body.return_token_ids ? { token_ids: delta.tokenIds } : {}),
-    ...(delta.promptLogprobs === null
-      ? {}
-      : { prompt_logprobs: promptLogprobs(engine, delta.promptLogprobs) }),
-  };
+/** The chunks of one delta: usually one, more when it holds several parts of tool calls, none when all is held. */
+function fullChoices(
+  { engine }: Context,
+  body: ChatRequest,
+  delta: CompletionDelta,
+  answer: ToolAnswer,
+): object[] {
+  const isLast = delta.finishReason !== null;
+  const parts = answer.push(delta.text, isLast);
+  const carriesMore = isLast || delta.logprobs !== null || body.return_token_ids === true;
+  if (parts.length === 0 && carriesMore) parts.push(isLast ? {} : { content: '' });
+  return parts.map((part, i) => {
+    const choice = { index: delta.index, delta: part, logprobs: null, finish_reason: null };
+    if (i < parts.length - 1) return choice;
+    return {
+      ...choice,
+      logprobs: delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs) },
+      finish_reason: finishReasonOf(delta.finishReason, answer),
+      ...(isLast ? { stop_reason: delta.stopReason } : {}),
+      ...(body.return_token_ids ? { token_ids: delta.tokenIds } : {}),
+      ...(delta.promptLogprobs === null
+        ? {}
+        : { prompt_logprobs: promptLogprobs(engine, delta.promptLogprobs) }),
+    };
+  });
 }

@@ -21,7 +21,7 @@ const description: EngineDescription = {
   numBlocks: 100,
   weightBytes: 0,
   kvCacheBytes: 0,
-  hasChatTemplate: true,
+  chatTemplate: '',
   defaultSampling: {},
 };
 
