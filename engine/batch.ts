@@ -40,7 +40,7 @@ export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayou
     batch.queryStartLoc[seq + 1] = token;
     batch.contextLens[seq] = scheduled.start + scheduled.numTokens;
     batch.seqRows[seq] = scheduled.request.row as number;
-    batch.loraRows[seq] = -1;
+    batch.loraRows[seq] = scheduled.request.adapterSlot;
     fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
   });
   fillLists(model, rows);

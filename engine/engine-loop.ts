@@ -1,6 +1,7 @@
 // The step loop without its thread: messages in, steps through the model, messages out. Everything it needs
 // is passed in, so that tests run it with a fake model and a fake clock.
 
+import { AdapterSlots } from './adapter-slots.ts';
 import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
 import { KvCache } from './kv-cache.ts';
@@ -14,6 +15,8 @@ export interface EngineLoopOptions extends SchedulerLimits {
   numBlocks: number;
   enablePrefixCaching: boolean;
   maxLogprobs: number;
+  /** Adapter slots of the model. */
+  maxLoras: number;
 }
 
 export class EngineLoop {
@@ -23,6 +26,7 @@ export class EngineLoop {
   readonly #maxLogprobs: number;
   readonly #pool: BlockPool;
   readonly #kvCache: KvCache;
+  readonly #adapters: AdapterSlots;
   readonly #scheduler: Scheduler;
   readonly #requests = new Map<number, Request>();
   /** Ended since the last output. */
@@ -38,7 +42,8 @@ export class EngineLoop {
     };
     this.#pool = new BlockPool(options.numBlocks);
     this.#kvCache = new KvCache(this.#pool, options.blockSize, options.enablePrefixCaching);
-    this.#scheduler = new Scheduler(this.#kvCache, options);
+    this.#adapters = new AdapterSlots(model, options.maxLoras);
+    this.#scheduler = new Scheduler(this.#kvCache, this.#adapters, options);
   }
 
   /** Something to compute, or to report. */
@@ -55,6 +60,7 @@ export class EngineLoop {
       case 'add': {
         const request = new Request(message.request);
         this.#requests.set(message.request.handle, request);
+        if (request.spec.adapterId !== null) this.#adapters.open(request.spec.adapterId);
         this.#scheduler.add(request);
         return;
       }
@@ -66,6 +72,12 @@ export class EngineLoop {
           this.#scheduler.finish(request, 'abort');
           this.#reportFinished(request);
         }
+        return;
+      case 'addAdapter':
+        this.#adapters.add(message.id, message.tensors);
+        return;
+      case 'removeAdapter':
+        this.#adapters.remove(message.id);
         return;
       case 'resetPrefixCache':
         this.#kvCache.forgetFree();
@@ -182,6 +194,7 @@ export class EngineLoop {
   #reportFinished(request: Request): void {
     const { scheduledMs, firstTokenMs, lastTokenMs } = request;
     this.#requests.delete(request.spec.handle);
+    if (request.spec.adapterId !== null) this.#adapters.close(request.spec.adapterId);
     this.#finished.push({
       handle: request.spec.handle,
       reason: request.finishReason ?? 'error',

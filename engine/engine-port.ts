@@ -3,6 +3,7 @@
 
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { nowMs } from './clock.ts';
+import type { AdapterTensor } from './lora-adapter.ts';
 import type { EngineRequest, EngineThreadOptions, FromEngine, StepOutput, ToEngine } from './messages.ts';
 
 /** Words of EngineThreadOptions.signals. */
@@ -85,6 +86,17 @@ export class EnginePort {
 
   abort(handles: number[]): void {
     this.#post({ type: 'abort', handles });
+  }
+
+  addAdapter(id: number, tensors: AdapterTensor[]): void {
+    this.#post(
+      { type: 'addAdapter', id, tensors },
+      tensors.flatMap(({ a, b }) => [a.buffer as ArrayBuffer, b.buffer as ArrayBuffer]),
+    );
+  }
+
+  removeAdapter(id: number): void {
+    this.#post({ type: 'removeAdapter', id });
   }
 
   resetPrefixCache(): void {

@@ -2,14 +2,16 @@
 // program.
 
 import { randomBytes } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
 import { Detokenizer } from './detokenizer.ts';
+import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
-import type { CompletionDelta, EngineObserver, GenerateRequest } from './generation.ts';
+import type { CompletionDelta, GenerateRequest } from './generation.ts';
 import { InFlight } from './in-flight.ts';
-import type { EngineRequest, EngineThreadOptions, StepOutput, StepStats } from './messages.ts';
+import { loadAdapter } from './lora-adapter.ts';
+import type { EngineRequest, StepOutput, StepStats } from './messages.ts';
+import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
 import { maxLogitBias } from './native.ts';
@@ -19,57 +21,12 @@ import type { SamplingParams } from './sampling-params.ts';
 import { TokenBytes } from './token-bytes.ts';
 import { readTokenizer } from './tokenizer-file.ts';
 
+export type { EngineOptions } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
-
-export interface EngineOptions {
-  /** Folder with config.json, tokenizer.json and *.safetensors; config.json suffices for loadFormat `dummy`. */
-  model: string;
-  /** `dummy` makes seeded random weights from config.json alone. */
-  loadFormat?: 'auto' | 'dummy';
-  /**
-   * `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive
-   * specification.
-   */
-  backend?: 'cpu' | 'reference' | 'null';
-  /** How long a step of the `null` backend takes, asleep, so that it is paced like a model. Default 0. */
-  nullStepMs?: number;
-  /** Form of the weights in memory; `auto` keeps the file's. */
-  dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
-  /** `auto` is float32 for float32 weights and bfloat16 otherwise. */
-  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16';
-  /** Prompt plus output tokens of one request; default the model's own limit. */
-  maxModelLen?: number | null;
-  /** Requests in one step. Default 256. */
-  maxNumSeqs?: number;
-  /** Tokens in one step. Default 2048. */
-  maxNumBatchedTokens?: number;
-  /** Prefill tokens of one request in one step; 0 is no limit but maxNumBatchedTokens. */
-  longPrefillTokenThreshold?: number;
-  /** Tokens per KV block: 8, 16 or 32. Default 16. */
-  blockSize?: number;
-  /**
-   * Bytes for the KV cache; null takes what maxNumSeqs * maxModelLen could use, at most 40% of free memory.
-   */
-  kvCacheBytes?: number | null;
-  /** Usable KV blocks, exactly; overrides kvCacheBytes. */
-  numBlocksOverride?: number | null;
-  enablePrefixCaching?: boolean;
-  /** Alternatives per token a request may ask for. Default 20. */
-  maxLogprobs?: number;
-  /** Threads that compute; null is one per core. */
-  threads?: number | null;
-  /** Of dummy weights and of requests that bring none. Null draws one. */
-  seed?: number | null;
-  /** CPU kernels to use; null picks the best this machine has. */
-  cpuVariant?: 'avx512' | 'avx2' | 'portable' | null;
-  /** Jinja text that replaces the model's own chat template. */
-  chatTemplate?: string | null;
-  observer?: EngineObserver;
-}
 
 export interface EngineDescription {
   modelPath: string;
@@ -105,6 +62,11 @@ export class RequestError extends Error {
     this.param = param;
     this.code = code;
   }
+}
+
+export interface AdapterDescription {
+  folder: string;
+  rank: number;
 }
 
 /** The engine was closed or has died: no request can run. */
@@ -146,6 +108,17 @@ export interface EngineApi {
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
   /** Forgets every cached prefix that no running request holds. */
   resetPrefixCache(): void;
+  /** Adapters by name. */
+  readonly adapters: ReadonlyMap<string, AdapterDescription>;
+  /**
+   * Loads a LoRA adapter under a name that requests may use; one of the same name is replaced for new
+   * requests. Throws ModelError when the folder has none that fits the model.
+   */
+  loadAdapter(name: string, folder: string): Promise<void>;
+  /** Names of the adapters that requests run with, and of those that only waiting requests want. */
+  adaptersInUse(): { running: string[]; waiting: string[] };
+  /** False when there is none of the name. Requests that use it already run to their end. */
+  unloadAdapter(name: string): boolean;
   health(maxHeartbeatAgeMs: number): EngineHealth;
   /** Aborts what runs and ends the threads. */
   close(): Promise<void>;
@@ -170,51 +143,6 @@ function seedWords(seed: bigint): readonly [number, number] {
   return [Number(wrapped & 0xffff_ffffn), Number(wrapped >> 32n)];
 }
 
-function contextLength(asked: number | null, model: LoadedModel): number {
-  const own = model.config.maxPositionEmbeddings;
-  if (asked !== null && asked > own) {
-    throw new ModelError(`--max-model-len: found ${asked}, the model was made for at most ${own}`);
-  }
-  return asked ?? own;
-}
-
-function threadOptions(options: EngineOptions, model: LoadedModel): Omit<EngineThreadOptions, 'signals'> {
-  const weightDtypes = { auto: null, float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
-  const kvDtypes = {
-    auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
-    float32: 'f32',
-    bfloat16: 'bf16',
-  } as const;
-  const backend = options.backend ?? 'cpu';
-  const limits = {
-    blockSize: options.blockSize ?? 16,
-    maxModelLen: contextLength(options.maxModelLen ?? null, model),
-    maxNumSeqs: options.maxNumSeqs ?? 256,
-    maxNumBatchedTokens: options.maxNumBatchedTokens ?? 2048,
-    maxLogprobs: options.maxLogprobs ?? 20,
-  };
-  const native = {
-    backend: backend === 'null' ? 'cpu' : backend,
-    cpuVariant: options.cpuVariant ?? null,
-    dtype: weightDtypes[options.dtype ?? 'auto'],
-    kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
-    threads: options.threads ?? availableParallelism(),
-    seed: options.seed ?? 0,
-    keepLogits: false,
-    ...limits,
-  } as const;
-  return {
-    model: backend === 'null' ? null : { config: model.config, files: model.files, options: native },
-    nullStepMs: options.nullStepMs ?? 0,
-    vocabSize: model.config.vocabSize,
-    longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,
-    kvCacheBytes: options.kvCacheBytes ?? null,
-    numBlocksOverride: options.numBlocksOverride ?? null,
-    enablePrefixCaching: options.enablePrefixCaching ?? true,
-    ...limits,
-  };
-}
-
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly #prompts: PromptPool;
@@ -222,6 +150,10 @@ export class Engine implements EngineApi {
   readonly #port: EnginePort;
   readonly #inFlight: InFlight;
   readonly #eosTokenIds: readonly number[];
+  readonly #modelConfig: ModelConfig;
+  readonly #maxLoraRank: number;
+  readonly #adapters = new Map<string, AdapterDescription & { id: number }>();
+  #nextAdapterId = 1;
   #lastStats = idleStats;
   #nextHandle = 1;
   #nextSeed: bigint;
@@ -273,6 +205,8 @@ export class Engine implements EngineApi {
     this.#tokens = tokens;
     this.#port = port;
     this.#eosTokenIds = model.eosTokenIds;
+    this.#modelConfig = model.config;
+    this.#maxLoraRank = options.maxLoraRank ?? 64;
     this.#nextSeed = options.seed == null ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
     this.#inFlight = new InFlight(options.observer ?? {}, (handles) => this.#port.abort(handles));
     this.description = {
@@ -332,12 +266,14 @@ export class Engine implements EngineApi {
     if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
     const { sampling } = request;
     const maxTokens = this.#checkRequest(request);
+    if (request.adapter != null) this.#adapterId(request.adapter);
     const handles: number[] = [];
     const abort = () => this.#inFlight.abort(handles);
     const stream = new CompletionStream(sampling.n, abort);
     const facts = {
       requestId: request.requestId,
       n: sampling.n,
+      adapter: request.adapter ?? null,
       maxTokens,
       numPromptTokens: request.promptTokenIds.length,
       arrivalMs: request.arrivalMs ?? nowMs(),
@@ -353,6 +289,31 @@ export class Engine implements EngineApi {
     }
     if (request.signal !== undefined) stream.abortOn(request.signal);
     return stream;
+  }
+
+  get adapters(): ReadonlyMap<string, AdapterDescription> {
+    return this.#adapters;
+  }
+
+  async loadAdapter(name: string, folder: string): Promise<void> {
+    const { rank, tensors } = await loadAdapter(folder, this.#modelConfig, this.#maxLoraRank);
+    this.unloadAdapter(name);
+    // Never the same number twice: it also keeps cached prefixes of different weights apart.
+    const id = this.#nextAdapterId++;
+    this.#port.addAdapter(id, tensors);
+    this.#adapters.set(name, { folder, rank, id });
+  }
+
+  adaptersInUse(): { running: string[]; waiting: string[] } {
+    return this.#inFlight.adaptersInUse();
+  }
+
+  unloadAdapter(name: string): boolean {
+    const adapter = this.#adapters.get(name);
+    if (adapter === undefined) return false;
+    this.#adapters.delete(name);
+    this.#port.removeAdapter(adapter.id);
+    return true;
   }
 
   resetPrefixCache(): void {
@@ -425,18 +386,20 @@ export class Engine implements EngineApi {
 
   #engineRequest(
     handle: number,
-    { promptTokenIds, sampling, priority, cacheSalt }: GenerateRequest,
+    { promptTokenIds, sampling, priority, cacheSalt, adapter }: GenerateRequest,
     maxTokens: number,
     arrivalMs: number,
     seed: bigint,
   ): EngineRequest {
+    const adapterId = adapter == null ? null : this.#adapterId(adapter);
     return {
       handle,
+      adapterId,
       // A copy: the port transfers it, and n choices need one each.
       promptTokenIds: promptTokenIds.slice(),
       arrivalMs,
       priority: priority ?? 0,
-      cacheSalt: cacheSalt ?? '',
+      cacheSalt: adapterId === null ? (cacheSalt ?? '') : `adapter ${adapterId} ${cacheSalt ?? ''}`,
       temperature: sampling.temperature,
       topP: sampling.topP,
       topK: sampling.topK,
@@ -453,6 +416,12 @@ export class Engine implements EngineApi {
       numLogprobs: sampling.logprobs ?? -1,
       numPromptLogprobs: sampling.promptLogprobs ?? -1,
     };
+  }
+
+  #adapterId(name: string): number {
+    const adapter = this.#adapters.get(name);
+    if (adapter === undefined) throw new RequestError(`the adapter ${name} is not loaded`, 'adapter');
+    return adapter.id;
   }
 
   #drawSeed(): bigint {

@@ -15,6 +15,8 @@ export interface GenerateRequest {
   sampling: SamplingParams;
   /** int32, lower is served earlier. Default 0. */
   priority?: number;
+  /** Name of an adapter that Engine.loadAdapter loaded; the model alone when absent. */
+  adapter?: string | null;
   /** Requests share prefix-cache blocks only under equal salts. Default ''. */
   cacheSalt?: string;
   /** Monotonic ms (engine/clock.ts) at which the client's request arrived; now when absent. */

@@ -10,6 +10,8 @@ import type { FinishedRequest, FinishReason, StepOutput } from './messages.ts';
 export interface RequestFacts {
   requestId: string;
   n: number;
+  /** Name of the adapter, or null. */
+  adapter: string | null;
   maxTokens: number;
   numPromptTokens: number;
   arrivalMs: number;
@@ -46,6 +48,15 @@ export class InFlight {
   /** After endAll: nothing is added and nothing is heard any more. */
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  adaptersInUse(): { running: string[]; waiting: string[] } {
+    const running = new Set<string>();
+    const waiting = new Set<string>();
+    for (const { choice, facts } of this.#entries.values()) {
+      if (facts.adapter !== null) (choice.firstTokenMs === null ? waiting : running).add(facts.adapter);
+    }
+    return { running: [...running], waiting: [...waiting].filter((name) => !running.has(name)) };
   }
 
   add(choice: Choice, stream: CompletionStream, facts: RequestFacts): void {

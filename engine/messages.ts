@@ -1,6 +1,7 @@
 // What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are
 // transferred.
 
+import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
 
@@ -24,6 +25,8 @@ export interface EngineRequest {
   priority: number;
   /** Separates prefix-cache entries; requests share blocks only under equal salts. */
   cacheSalt: string;
+  /** Of an adapter that was added; null for the model alone. */
+  adapterId: number | null;
   temperature: number;
   topP: number;
   topK: number;
@@ -51,6 +54,9 @@ export type ToEngine =
   | { type: 'add'; request: EngineRequest }
   | { type: 'abort'; handles: number[] }
   | { type: 'resetPrefixCache' }
+  | { type: 'addAdapter'; id: number; tensors: AdapterTensor[] }
+  /** Requests that use it already run to their end. */
+  | { type: 'removeAdapter'; id: number }
   | { type: 'stop' };
 
 /** Logprobs of one token position. */
@@ -153,6 +159,7 @@ export interface EngineThreadOptions {
   numBlocksOverride: number | null;
   enablePrefixCaching: boolean;
   maxLogprobs: number;
+  maxLoras: number;
   /** [0] inbox counter for Atomics.wait/notify, [1] heartbeat: loop iterations, [2] 1 while a step runs. */
   signals: SharedArrayBuffer;
 }

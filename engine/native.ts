@@ -4,6 +4,7 @@
 
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
 
 export type KvCacheDtype = 'f32' | 'bf16';
@@ -28,6 +29,8 @@ export interface NativeModelOptions {
   maxModelLen: number;
   /** K: alternatives reported per logits row at most. */
   maxLogprobs: number;
+  /** Adapter slots. */
+  maxLoras: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
   /** Keep every raw logit of a step readable through lastLogits; for tests and tools. */
@@ -131,6 +134,9 @@ export interface NativeModel {
   copyBlocks(pairs: Int32Array): void;
   /** Makes room for at least `entries` token counts; replaces batch.tokenCountIds and batch.tokenCounts. */
   reserveTokenCounts(entries: number): void;
+  /** Puts an adapter into a slot, in place of what was there. Between steps only; copies the arrays. */
+  loadAdapter(slot: number, tensors: readonly AdapterTensor[]): void;
+  unloadAdapter(slot: number): void;
   /** Raw logits of the last step's row, [vocabSize], before penalties. Needs keepLogits. */
   lastLogits(row: number): Float32Array;
   /** Frees everything. Later calls throw. */

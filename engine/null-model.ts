@@ -94,6 +94,10 @@ export class NullModel implements NativeModel {
 
   allocateKvCache(): void {}
 
+  loadAdapter(): void {}
+
+  unloadAdapter(): void {}
+
   copyBlocks(): void {}
 
   close(): void {}

@@ -20,6 +20,8 @@ export class Request {
   numCachedBlocks = 0;
   /** Row of the block table while it runs, else null. */
   row: number | null = null;
+  /** Slot of its adapter while it runs, -1 for none. */
+  adapterSlot = -1;
   /** Leading entries of the row that are written. */
   numBlocksInRow = 0;
   /** Prompt tokens found in the cache when it was first admitted; null before. */

@@ -61,6 +61,11 @@ export async function openCheckpoint(folder: string): Promise<Checkpoint> {
   return { paths, tensors };
 }
 
+/** The tensors of one file. */
+export function readTensorEntries(path: string): Promise<TensorEntry[]> {
+  return readHeader(path, 0);
+}
+
 async function readIndex(folder: string, names: string[]): Promise<string[]> {
   const path = join(folder, 'model.safetensors.index.json');
   const { weight_map: weightMap } = await readJsonObject(path);

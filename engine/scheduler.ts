@@ -8,6 +8,7 @@
 // worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over
 // the blocks.
 
+import type { AdapterSlots } from './adapter-slots.ts';
 import type { KvCache } from './kv-cache.ts';
 import type { FinishReason } from './messages.ts';
 import { insertInOrder, type Request } from './request.ts';
@@ -45,13 +46,15 @@ export interface StepPlan {
 
 export class Scheduler {
   readonly #kvCache: KvCache;
+  readonly #adapters: AdapterSlots;
   readonly #limits: SchedulerLimits;
   readonly #waiting: Request[] = [];
   readonly #running: Request[] = [];
   readonly #freeRows: number[];
 
-  constructor(kvCache: KvCache, limits: SchedulerLimits) {
+  constructor(kvCache: KvCache, adapters: AdapterSlots, limits: SchedulerLimits) {
     this.#kvCache = kvCache;
+    this.#adapters = adapters;
     this.#limits = limits;
     this.#freeRows = Array.from({ length: limits.maxNumSeqs }, (_, i) => limits.maxNumSeqs - 1 - i);
   }
@@ -133,11 +136,15 @@ export class Scheduler {
       plan.numTokens < maxNumBatchedTokens
     ) {
       const request = this.#waiting[0];
+      const { adapterId } = request.spec;
+      // In order, as everywhere: who needs a slot waits for one at the head of the queue.
+      if (adapterId !== null && !this.#adapters.canUse(adapterId)) break;
       const prefix = this.#kvCache.findPrefix(request);
       if (!this.#kvCache.admit(request, prefix)) break;
       this.#waiting.shift();
       insertInOrder(this.#running, request);
       request.row = this.#freeRows.pop() ?? null;
+      if (adapterId !== null) request.adapterSlot = this.#adapters.use(adapterId);
       request.numComputedTokens = prefix.length * this.#limits.blockSize;
       if (request.numCachedTokens === null) {
         request.numCachedTokens = request.numComputedTokens;
@@ -174,8 +181,11 @@ export class Scheduler {
   }
 
   #leaveRow(request: Request): void {
-    if (request.row !== null) this.#freeRows.push(request.row);
+    if (request.row === null) return;
+    this.#freeRows.push(request.row);
+    if (request.spec.adapterId !== null) this.#adapters.release(request.spec.adapterId);
     request.row = null;
+    request.adapterSlot = -1;
     request.numBlocksInRow = 0;
   }
 

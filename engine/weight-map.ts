@@ -37,7 +37,7 @@ const layerNames: Record<string, LayerSlot> = {
 const ignoredNames = /(^|\.)rotary_emb\.inv_freq$/;
 
 /** Shapes of every slot the config can have. Matrices are [out, in]. */
-function shapesOf(config: ModelConfig): Record<GlobalSlot | LayerSlot, number[]> {
+export function shapesOf(config: ModelConfig): Record<GlobalSlot | LayerSlot, number[]> {
   const q = config.numHeads * config.headSize;
   const kv = config.numKvHeads * config.headSize;
   const { hiddenSize: hidden, intermediateSize: inner, vocabSize: vocab, headSize } = config;
@@ -92,6 +92,11 @@ function requiredNames(config: ModelConfig): string[] {
 function slotOf(name: string, config: ModelConfig): { slot: GlobalSlot | LayerSlot; layer: number } | null {
   const globalSlot = globalNames[name];
   if (globalSlot !== undefined) return { slot: globalSlot, layer: -1 };
+  return layerSlotOf(name, config);
+}
+
+/** The place of a tensor of a layer; null for any other. */
+export function layerSlotOf(name: string, config: ModelConfig): { slot: LayerSlot; layer: number } | null {
   const match = /^model\.layers\.(\d+)\.(.+)$/.exec(name);
   const layerSlot = match === null ? undefined : layerNames[match[2]];
   if (match === null || layerSlot === undefined || Number(match[1]) >= config.numLayers) return null;

@@ -150,9 +150,35 @@ ModelOptions read_options(const Napi::Object& object) {
   options.sizes.max_blocks_per_seq = (max_model_len - 1) / options.block_size + 1;
   options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
   options.threads = count(object, "threads", 1, 1024);
+  options.max_loras = count(object, "maxLoras", 0, 1024);
   options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
   options.keep_logits = flag(object, "keepLogits");
   return options;
+}
+
+// [rank, size] as a Float32Array of the given object.
+std::pair<const float*, int64_t> floats(const Napi::Object& object, const char* name) {
+  const Napi::Value value = field(object, name);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) {
+    throw Napi::TypeError::New(object.Env(), std::string(name) + " is not a Float32Array");
+  }
+  const auto array = value.As<Napi::Float32Array>();
+  return {array.Data(), static_cast<int64_t>(array.ElementLength())};
+}
+
+AdapterTensor read_adapter_tensor(const Napi::Object& object) {
+  const std::string slot = text(object, "slot");
+  const int projection = projection_of(slot.c_str());
+  if (projection < 0) throw Napi::TypeError::New(object.Env(), "an adapter cannot change " + slot);
+  const auto [a, a_size] = floats(object, "a");
+  const auto [b, b_size] = floats(object, "b");
+  return {static_cast<Projection>(projection),
+          count(object, "layer", 0, 10000),
+          count(object, "rank"),
+          a,
+          b,
+          a_size,
+          b_size};
 }
 
 // The one seam where C++ exceptions become JavaScript's.
@@ -194,6 +220,8 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
         {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
          InstanceMethod("step", &ModelBinding::Step), InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
          InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
+         InstanceMethod("loadAdapter", &ModelBinding::LoadAdapter),
+         InstanceMethod("unloadAdapter", &ModelBinding::UnloadAdapter),
          InstanceMethod("lastLogits", &ModelBinding::LastLogits),
          InstanceMethod("close", &ModelBinding::Close)});
   }
@@ -266,6 +294,23 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
       model(info).arena().reserve_token_counts(Count(info, 0));
       SetTokenCountViews(info.This().As<Napi::Object>().Get("batch").As<Napi::Object>());
     });
+  }
+
+  void LoadAdapter(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      const int slot = Count(info, 0);
+      if (!info[1].IsArray()) throw Napi::TypeError::New(info.Env(), "loadAdapter takes a list of tensors");
+      const auto list = info[1].As<Napi::Array>();
+      std::vector<AdapterTensor> tensors;
+      for (uint32_t i = 0; i < list.Length(); i++) {
+        tensors.push_back(read_adapter_tensor(list.Get(i).ToObject()));
+      }
+      model(info).adapters().load(slot, tensors);
+    });
+  }
+
+  void UnloadAdapter(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).adapters().unload(Count(info, 0)); });
   }
 
   Napi::Value LastLogits(const Napi::CallbackInfo& info) {

@@ -42,7 +42,7 @@
     },
     {
       'target_name': 'quire',
-      'sources': ['addon.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'weights.cc'],
+      'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'weights.cc'],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED']

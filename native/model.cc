@@ -63,10 +63,12 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
       ops_(find_ops(options)),
       pool_(options.backend == "reference" ? 1 : options.threads),
       weights_(config_, files, options, pool_),
-      arena_(options.sizes) {
+      arena_(options.sizes),
+      adapters_(config_, options.max_loras) {
   const size_t tokens = options.sizes.max_num_batched_tokens;
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
+  token_slots_.resize(tokens);
   residual_.resize(tokens * config_.hidden_size);
   hidden_.resize(tokens * config_.hidden_size);
   qkv_.resize(tokens * (q_size + 2 * kv_size));
@@ -143,6 +145,7 @@ void Model::step(int num_tokens, int num_seqs, int num_logits_rows) {
                arena_.token_count_capacity()},
               options_.sizes);
 #endif
+  spread_adapter_slots(num_seqs);
   ops_->embed({residual_.data(), &weights_.embed_tokens, batch.token_ids, num_tokens}, pool_);
   ops_->rope_table({rope_table_.data(), batch.positions, config_.rope_inv_freq.data(), num_tokens,
                     static_cast<int>(config_.rope_inv_freq.size())},
@@ -173,9 +176,9 @@ void Model::attention_block(int layer, int num_tokens, int num_seqs) {
   const int64_t q_size = int64_t{config_.num_heads} * config_.head_size;
   const int64_t kv_size = int64_t{config_.num_kv_heads} * config_.head_size;
   const int64_t stride = q_size + 2 * kv_size;
-  matmul(qkv_.data(), stride, hidden_.data(), weights.q_proj, weights.q_bias, num_tokens);
-  matmul(qkv_.data() + q_size, stride, hidden_.data(), weights.k_proj, weights.k_bias, num_tokens);
-  matmul(qkv_.data() + q_size + kv_size, stride, hidden_.data(), weights.v_proj, weights.v_bias, num_tokens);
+  project(qkv_.data(), stride, hidden_.data(), layer, Projection::kQ, num_tokens);
+  project(qkv_.data() + q_size, stride, hidden_.data(), layer, Projection::kK, num_tokens);
+  project(qkv_.data() + q_size + kv_size, stride, hidden_.data(), layer, Projection::kV, num_tokens);
   ops_->rope_and_cache(
       {qkv_.data(), &cache, batch.slot_mapping, rope_table_.data(),
        config_.qk_norm ? &weights.q_norm : nullptr, config_.qk_norm ? &weights.k_norm : nullptr,
@@ -186,23 +189,49 @@ void Model::attention_block(int layer, int num_tokens, int num_seqs) {
                    batch.seq_rows, batch.block_table, options_.sizes.max_blocks_per_seq, num_seqs,
                    config_.num_heads, scale, config_.sliding_windows[layer]},
                   pool_);
-  matmul(hidden_.data(), config_.hidden_size, attention_.data(), weights.o_proj, weights.o_bias, num_tokens);
+  project(hidden_.data(), config_.hidden_size, attention_.data(), layer, Projection::kO, num_tokens);
 }
 
 void Model::mlp_block(int layer, int num_tokens) {
-  const LayerWeights& weights = weights_.layers[layer];
   const int64_t inner = config_.intermediate_size;
-  matmul(gate_up_.data(), 2 * inner, hidden_.data(), weights.gate_proj, weights.gate_bias, num_tokens);
-  matmul(gate_up_.data() + inner, 2 * inner, hidden_.data(), weights.up_proj, weights.up_bias, num_tokens);
+  project(gate_up_.data(), 2 * inner, hidden_.data(), layer, Projection::kGate, num_tokens);
+  project(gate_up_.data() + inner, 2 * inner, hidden_.data(), layer, Projection::kUp, num_tokens);
   const auto activation = config_.is_gelu ? ops_->gelu_mul : ops_->silu_mul;
   activation({activated_.data(), gate_up_.data(), num_tokens, config_.intermediate_size}, pool_);
-  matmul(hidden_.data(), config_.hidden_size, activated_.data(), weights.down_proj, weights.down_bias,
-         num_tokens);
+  project(hidden_.data(), config_.hidden_size, activated_.data(), layer, Projection::kDown, num_tokens);
 }
 
 void Model::matmul(float* out, int64_t out_stride, const float* x, const Tensor& weight, const Tensor& bias,
                    int num_tokens) {
   ops_->matmul({out, x, &weight, bias ? &bias : nullptr, num_tokens, weight.cols, out_stride}, pool_);
+}
+
+void Model::project(float* out, int64_t out_stride, const float* x, int layer, Projection projection,
+                    int num_tokens) {
+  const LayerWeights& w = weights_.layers[layer];
+  const Tensor* const weights[] = {&w.q_proj,    &w.k_proj,  &w.v_proj,   &w.o_proj,
+                                   &w.gate_proj, &w.up_proj, &w.down_proj};
+  const Tensor* const biases[] = {&w.q_bias,    &w.k_bias,  &w.v_bias,   &w.o_bias,
+                                  &w.gate_bias, &w.up_bias, &w.down_bias};
+  const Tensor& weight = *weights[static_cast<int>(projection)];
+  matmul(out, out_stride, x, weight, *biases[static_cast<int>(projection)], num_tokens);
+  if (!uses_adapters_) return;
+  ops_->lora_matmul({out, x, adapters_.matrices(layer, projection), token_slots_.data(), num_tokens,
+                     weight.cols, weight.rows, weight.cols, out_stride},
+                    pool_);
+}
+
+// From a slot per sequence to a slot per row.
+void Model::spread_adapter_slots(int num_seqs) {
+  const Batch& batch = arena_.batch();
+  uses_adapters_ = false;
+  for (int i = 0; i < num_seqs; i++) {
+    const int slot = batch.lora_rows[i];
+    if (slot >= adapters_.num_slots())
+      throw std::runtime_error("adapter slot " + std::to_string(slot) + " is none");
+    uses_adapters_ = uses_adapters_ || slot >= 0;
+    for (int t = batch.query_start_loc[i]; t < batch.query_start_loc[i + 1]; t++) token_slots_[t] = slot;
+  }
 }
 
 // Logits of the wanted rows alone, a bounded number at a time.

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters.h"
 #include "arena.h"
 #include "model_config.h"
 #include "ops.h"
@@ -34,6 +35,8 @@ class Model {
   // Raw logits of the last step's row, [vocab_size]. Needs options.keep_logits.
   const float* logits(int row) const;
 
+  // Between steps only. See adapters.h.
+  Adapters& adapters() { return adapters_; }
   Arena& arena() { return arena_; }
   const ModelConfig& config() const { return config_; }
   const char* description() const { return ops_->name; }
@@ -47,6 +50,10 @@ class Model {
   void mlp_block(int layer, int num_tokens);
   void matmul(float* out, int64_t out_stride, const float* x, const Tensor& weight, const Tensor& bias,
               int num_tokens);
+  // matmul, and what the adapters of the rows add to it.
+  void project(float* out, int64_t out_stride, const float* x, int layer, Projection projection,
+               int num_tokens);
+  void spread_adapter_slots(int num_seqs);
   void sample(int num_logits_rows);
   void check_counts(int num_tokens, int num_seqs, int num_logits_rows) const;
 
@@ -56,6 +63,7 @@ class Model {
   ThreadPool pool_;
   Weights weights_;
   Arena arena_;
+  Adapters adapters_;
 
   int num_blocks_ = 0;
   void* kv_memory_ = nullptr;
@@ -63,13 +71,15 @@ class Model {
   std::vector<KvCache> kv_caches_;  // [num_layers]
 
   // Work buffers for max_num_batched_tokens rows.
-  std::vector<float> residual_;    // [T, H]
-  std::vector<float> hidden_;      // [T, H]
-  std::vector<float> qkv_;         // [T, (Hq + 2 Hkv) D]
-  std::vector<float> attention_;   // [T, Hq D]
-  std::vector<float> gate_up_;     // [T, 2 I]
-  std::vector<float> activated_;   // [T, I]
-  std::vector<float> rope_table_;  // [T, 2 num_freqs]
+  std::vector<float> residual_;       // [T, H]
+  std::vector<float> hidden_;         // [T, H]
+  std::vector<float> qkv_;            // [T, (Hq + 2 Hkv) D]
+  std::vector<float> attention_;      // [T, Hq D]
+  std::vector<float> gate_up_;        // [T, 2 I]
+  std::vector<float> activated_;      // [T, I]
+  std::vector<float> rope_table_;     // [T, 2 num_freqs]
+  std::vector<int32_t> token_slots_;  // [T] adapter slot of each row
+  bool uses_adapters_ = false;        // in this step
   // Rows of residual_ and hidden_ whose logits are wanted, [kLogitsRows, H].
   std::vector<float> gathered_residual_;
   std::vector<float> gathered_hidden_;

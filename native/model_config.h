@@ -50,6 +50,7 @@ struct ModelOptions {
   int block_size;
   BatchSizes sizes;
   int threads;
+  int max_loras;  // adapter slots
   uint32_t seed;
   bool keep_logits;  // all raw logits of a step stay readable, for tests and tools
 };

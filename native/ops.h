@@ -51,6 +51,31 @@ struct MatmulArgs {
   int64_t out_stride;
 };
 
+// One low-rank update of one matrix (LoRA, arXiv 2106.09685): b holds B transposed and already times its
+// scale.
+struct LoraMatrix {
+  const float* a = nullptr;  // [rank, K]; null: the adapter leaves this matrix alone
+  const float* b = nullptr;  // [rank, N]
+  int rank = 0;              // at most kMaxLoraRank
+};
+
+constexpr int kMaxLoraRank = 512;
+
+// out[t, n] += sum_r b[r, n] * sum_k a[r, k] * x[t, k] with the matrix of row t's adapter; rows without one
+// stay as they are. Rows of any adapters mix in one call (S-LoRA, arXiv 2311.03285). x [T, K], out [T, N],
+// strided.
+struct LoraMatmulArgs {
+  float* out;
+  const float* x;
+  const LoraMatrix* matrices;  // [slots]
+  const int32_t* token_slots;  // [T] -1 for none
+  int num_tokens;
+  int64_t num_inputs;   // K
+  int64_t num_outputs;  // N
+  int64_t x_stride;
+  int64_t out_stride;
+};
+
 // out[t, i] = cos(angle), out[t, num_freqs + i] = sin(angle), angle = positions[t] * inv_freq[i] rounded to
 // f32 as transformers does. Once a step, shared by all layers. out [T, 2 * num_freqs].
 struct RopeTableArgs {
@@ -144,6 +169,7 @@ struct Ops {
   void (*embed)(const EmbedArgs&, ThreadPool&);
   void (*rms_norm)(const RmsNormArgs&, ThreadPool&);
   void (*matmul)(const MatmulArgs&, ThreadPool&);
+  void (*lora_matmul)(const LoraMatmulArgs&, ThreadPool&);
   void (*rope_table)(const RopeTableArgs&, ThreadPool&);
   void (*rope_and_cache)(const RopeAndCacheArgs&, ThreadPool&);
   void (*attention)(const AttentionArgs&, ThreadPool&);

@@ -14,6 +14,7 @@ import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
+import { adapterRoutes } from './routes/adapters.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { modelRoutes } from './routes/models.ts';
@@ -144,6 +145,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   modelRoutes(app, context);
   tokenizeRoutes(app, context);
   operationRoutes(app, context);
+  if (options.allowRuntimeLora) adapterRoutes(app, context);
   return {
     fastify: app,
     drain: () => {

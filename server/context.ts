@@ -26,6 +26,8 @@ export interface AppOptions {
   allowedOrigins: readonly string[];
   /** Host names the server answers to; null is any. */
   allowedHosts: readonly string[] | null;
+  /** Clients may load and unload adapters. */
+  allowRuntimeLora: boolean;
   /** The exposition text of /metrics. */
   metrics: { contentType: string; render(): Promise<string> };
   version: string;
@@ -43,16 +45,22 @@ export interface Context {
   isDraining(): boolean;
 }
 
-/**
- * Throws when the server cannot take the request now, or does not serve the model. Returns the model's name
- * in answers.
- */
-export function admit({ engine, options, isDraining }: Context, model: string | null | undefined): string {
+export interface Admitted {
+  /** The model's name in answers. */
+  model: string;
+  /** The adapter that `model` names, or null. */
+  adapter: string | null;
+}
+
+/** Throws when the server cannot take the request now, or does not serve the model. */
+export function admit({ engine, options, isDraining }: Context, model: string | null | undefined): Admitted {
   const [name] = options.servedModelNames;
-  if (model != null && !options.servedModelNames.includes(model)) {
+  const adapter = model != null && engine.adapters.has(model) ? model : null;
+  if (model != null && adapter === null && !options.servedModelNames.includes(model)) {
+    const served = [...options.servedModelNames, ...engine.adapters.keys()].join(', ');
     throw new ApiError(
       'model_not_found',
-      `model: found ${JSON.stringify(model.slice(0, 200))}, served: ${options.servedModelNames.join(', ')}`,
+      `model: found ${JSON.stringify(model.slice(0, 200))}, served: ${served}`,
       'model',
     );
   }
@@ -65,7 +73,7 @@ export function admit({ engine, options, isDraining }: Context, model: string | 
       `${engine.stats.numWaiting} requests wait already, at most ${options.maxQueuedRequests} may`,
     );
   }
-  return name;
+  return { model: adapter ?? name, adapter };
 }
 
 /** Fires when the client's connection is gone before the answer is complete. */

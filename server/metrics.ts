@@ -2,7 +2,13 @@
 // work as they are (vllm/v1/metrics). Implements the engine's observer.
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import type { EngineDescription, EngineObserver, RequestRecord, StepStats } from '../engine/engine.ts';
+import type {
+  EngineApi,
+  EngineDescription,
+  EngineObserver,
+  RequestRecord,
+  StepStats,
+} from '../engine/engine.ts';
 
 const tokensPerStepBuckets = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
 const ttftBuckets = [
@@ -204,6 +210,29 @@ export class Metrics implements EngineObserver {
       labelNames: [...labelNames, ...Object.keys(config)],
       registers: [this.#registry],
     }).set({ ...this.#labels, ...config }, 1);
+  }
+
+  /** adaptersInUse is asked at every scrape. */
+  setAdapters(maxLoras: number, adaptersInUse: EngineApi['adaptersInUse']): void {
+    const labels = ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'] as const;
+    new Gauge({
+      name: 'vllm:lora_requests_info',
+      help: 'Adapters that requests run with and wait for, as labels; the value is the time of the scrape.',
+      labelNames: labels,
+      registers: [this.#registry],
+      collect() {
+        const { running, waiting } = adaptersInUse();
+        this.reset();
+        this.set(
+          {
+            max_lora: String(maxLoras),
+            running_lora_adapters: running.join(','),
+            waiting_lora_adapters: waiting.join(','),
+          },
+          Date.now() / 1000,
+        );
+      },
+    });
   }
 
   onStep(stats: StepStats): void {

@@ -47,6 +47,10 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'dtype', kind: choice('auto', 'float32', 'bfloat16', 'float16'), fallback: 'auto', help: 'form of the weights in memory; auto keeps the file’s' },
   { group: 'Model', name: 'max-model-len', kind: { type: 'tokens' }, fallback: null, help: 'prompt and output tokens of a request, e.g. 4096 or 32k; default the model’s own limit' },
   { group: 'Model', name: 'chat-template', kind: { type: 'text' }, fallback: null, help: 'file with a Jinja chat template instead of the model’s own' },
+  { group: 'Model', name: 'lora-modules', kind: { type: 'list' }, fallback: [], help: 'LoRA adapter as name=folder, may be given several times; requests choose one by their model' },
+  { group: 'Model', name: 'max-loras', kind: integer(0, 1024), fallback: 4, help: 'adapters that may run in one step; others wait in memory' },
+  { group: 'Model', name: 'max-lora-rank', kind: integer(1, 512), fallback: 64, help: 'rank of an adapter at most' },
+  { group: 'Model', name: 'allow-runtime-lora', kind: { type: 'flag' }, fallback: false, help: 'let clients load adapters from folders of this machine, and unload them' },
   { group: 'Model', name: 'seed', kind: integer(0, 2 ** 32 - 1), fallback: null, help: 'seed of dummy weights and of requests that bring none; default a fresh one' },
 
   { group: 'Engine', name: 'backend', kind: choice('cpu', 'reference', 'null'), fallback: 'cpu', help: 'cpu; reference is slow and plain; null answers without computing, to measure the rest' },

@@ -120,6 +120,7 @@ function toLogitBias(bias: Record<string, number>): Array<[number, number]> {
 /** The engine's names of fields, as the client spelt them. */
 export const clientFieldNames: Record<string, string> = {
   logitBias: 'logit_bias',
+  adapter: 'model',
   stopTokenIds: 'stop_token_ids',
   logprobs: 'logprobs',
   promptLogprobs: 'prompt_logprobs',

@@ -124,6 +124,17 @@ export const detokenizeRequest = Type.Object({
   tokens: Type.Array(tokenId, { maxItems: 10_000_000 }),
 });
 
+const adapterName = Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:/-]+$' });
+
+export const loadAdapterRequest = Type.Object({
+  lora_name: adapterName,
+  lora_path: Type.String({ minLength: 1, maxLength: 4096, description: 'A folder as peft saves it.' }),
+});
+
+export const unloadAdapterRequest = Type.Object({ lora_name: adapterName });
+
+export type LoadAdapterRequest = Static<typeof loadAdapterRequest>;
+export type UnloadAdapterRequest = Static<typeof unloadAdapterRequest>;
 export type ChatRequest = Static<typeof chatRequest>;
 export type CompletionRequest = Static<typeof completionRequest>;
 export type TokenizeRequest = Static<typeof tokenizeRequest>;

@@ -66,6 +66,8 @@ function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions
     numBlocksOverride: values['num-gpu-blocks-override'] as number | null,
     enablePrefixCaching: values['enable-prefix-caching'] as boolean,
     maxLogprobs: values['max-logprobs'] as number,
+    maxLoras: values['max-loras'] as number,
+    maxLoraRank: values['max-lora-rank'] as number,
     threads: values.threads as number | null,
     seed: values.seed as number | null,
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
@@ -85,10 +87,23 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     allowedOrigins: values['allowed-origins'] as string[],
     // A page in a browser can reach loopback under any name it likes; the Host header tells.
     allowedHosts: isLoopback ? [...loopbackHosts, ...(values['allowed-hosts'] as string[])] : null,
+    allowRuntimeLora: values['allow-runtime-lora'] === true,
     metrics,
     version,
     logger,
   };
+}
+
+async function loadAdapters(engine: Engine, modules: string[], modelNames: string[]): Promise<void> {
+  for (const module of modules) {
+    const [name, folder] = module.split(/=(.*)/s, 2);
+    if (!name || !folder || modelNames.includes(name) || engine.adapters.has(name)) {
+      throw new OptionError(
+        `--lora-modules: found ${JSON.stringify(module)}, allowed: name=folder with a name of its own`,
+      );
+    }
+    await engine.loadAdapter(name, folder);
+  }
 }
 
 async function listen({ fastify }: App, values: OptionValues): Promise<string> {
@@ -123,7 +138,9 @@ export async function serve(model: string | null, values: OptionValues): Promise
     },
   };
   const engine = await Engine.open({ ...options, observer });
+  await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
+  metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));
   const url = await listen(app, values);
   process.stdout.write(banner(engine.description, names[0], url, values));

@@ -5,6 +5,7 @@
 
 #include "cpu/attention.h"
 #include "cpu/elementwise.h"
+#include "cpu/lora.h"
 #include "cpu/matmul.h"
 #include "cpu/sampler.h"
 #include "ops.h"
@@ -12,10 +13,11 @@
 namespace quire {
 
 const Ops* cpu_ops_portable() {
-  static constexpr Ops kOps = {"cpu portable",        portable::embed,      portable::rms_norm,
-                               portable::matmul,      portable::rope_table, portable::rope_and_cache,
-                               portable::attention,   portable::silu_mul,   portable::gelu_mul,
-                               portable::gather_rows, portable::sample,     portable::copy_blocks};
+  static constexpr Ops kOps = {"cpu portable",           portable::embed,       portable::rms_norm,
+                               portable::matmul,         portable::lora_matmul, portable::rope_table,
+                               portable::rope_and_cache, portable::attention,   portable::silu_mul,
+                               portable::gelu_mul,       portable::gather_rows, portable::sample,
+                               portable::copy_blocks};
   return &kOps;
 }
 

@@ -53,6 +53,22 @@ void matmul(const MatmulArgs& a, ThreadPool&) {
   }
 }
 
+void lora_matmul(const LoraMatmulArgs& a, ThreadPool&) {
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    if (a.token_slots[t] < 0) continue;
+    const LoraMatrix& m = a.matrices[a.token_slots[t]];
+    for (int64_t r = 0; m.a != nullptr && r < m.rank; r++) {
+      double inner = 0;
+      for (int64_t k = 0; k < a.num_inputs; k++) {
+        inner += double{m.a[r * a.num_inputs + k]} * a.x[t * a.x_stride + k];
+      }
+      for (int64_t n = 0; n < a.num_outputs; n++) {
+        a.out[t * a.out_stride + n] += static_cast<float>(inner * m.b[r * a.num_outputs + n]);
+      }
+    }
+  }
+}
+
 void rope_table(const RopeTableArgs& a, ThreadPool&) {
   for (int64_t t = 0; t < a.num_tokens; t++) {
     float* row = a.out + t * 2 * a.num_freqs;
@@ -192,8 +208,9 @@ void sample(const SampleArgs& a, ThreadPool&) {
 }  // namespace
 
 const Ops& reference_ops() {
-  static const Ops ops = {"reference", embed,    rms_norm, matmul,      rope_table, rope_and_cache,
-                          attention,   silu_mul, gelu_mul, gather_rows, sample,     copy_blocks};
+  static const Ops ops = {"reference", embed,          rms_norm,   matmul,   lora_matmul,
+                          rope_table,  rope_and_cache, attention,  silu_mul, gelu_mul,
+                          gather_rows, sample,         copy_blocks};
   return ops;
 }
 

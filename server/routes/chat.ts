@@ -70,7 +70,7 @@ function usesTools({ tools, tool_choice: choice }: ChatRequest): boolean {
   return tools != null && tools.length > 0 && choice !== 'none';
 }
 
-/** What takes the text of one choice apart: with tools by the format of the chat template, else not at all. */
+/** Takes the text of one choice apart: with tools by the format of the chat template, else not at all. */
 function toolAnswer({ engine }: Context, body: ChatRequest): ToolAnswer {
   const format = usesTools(body) ? formatOfTemplate(engine.description.chatTemplate) : null;
   return new ToolAnswer(format, body.parallel_tool_calls === false);
@@ -129,7 +129,7 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/chat/completions', { schema: { body: chatRequest } }, async (request, reply) => {
     const arrivalMs = request.arrivalMs;
     const body = request.body as ChatRequest;
-    const model = admit(context, body.model);
+    const { model, adapter } = admit(context, body.model);
     refuseUnsupported(body);
     const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
     if (maxTokens === 0)
@@ -150,6 +150,7 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
         sampling,
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
+        adapter,
         arrivalMs,
         signal,
       });
@@ -276,7 +277,7 @@ async function stream(
   sse.end(last + sseDone);
 }
 
-/** The chunks of one delta: usually one, more when it holds several parts of tool calls, none when all is held. */
+/** The chunks of one delta: one, or more when it holds parts of tool calls, or none when all is held. */
 function fullChoices(
   { engine }: Context,
   body: ChatRequest,

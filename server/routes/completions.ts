@@ -52,6 +52,7 @@ function startRuns(
   request: FastifyRequest,
   body: CompletionRequest,
   prompts: readonly Prompt[],
+  adapter: string | null,
   signal: AbortSignal,
   stop: AbortController,
 ): Run[] {
@@ -73,6 +74,7 @@ function startRuns(
         sampling,
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
+        adapter,
         arrivalMs: request.arrivalMs,
         signal: AbortSignal.any([signal, stop.signal]),
       }),
@@ -88,7 +90,7 @@ function startRuns(
 export function completionRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/completions', { schema: { body: completionRequest } }, async (request, reply) => {
     const body = request.body as CompletionRequest;
-    const model = admit(context, body.model);
+    const { model, adapter } = admit(context, body.model);
     refuseUnsupported(body);
     if (wantsPromptOnly(body) && body.echo !== true) {
       throw new ApiError(
@@ -100,7 +102,7 @@ export function completionRoutes(app: FastifyInstance, context: Context): void {
     const signal = clientGone(reply);
     const prompts = await encodePrompts(context, body);
     if (signal.aborted) return reply.hijack();
-    const runs = startRuns(context, request, body, prompts, signal, new AbortController());
+    const runs = startRuns(context, request, body, prompts, adapter, signal, new AbortController());
     const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     const envelope: Envelope = {
       id: `cmpl-${request.id}`,

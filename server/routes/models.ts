@@ -15,12 +15,23 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
     max_model_len: engine.description.maxModelLen,
   });
 
-  app.get('/v1/models', async () => ({ object: 'list', data: options.servedModelNames.map(describe) }));
+  const describeAny = (id: string) => {
+    const adapter = engine.adapters.get(id);
+    if (adapter !== undefined)
+      return { ...describe(id), root: adapter.folder, parent: options.servedModelNames[0] };
+    return options.servedModelNames.includes(id) ? describe(id) : null;
+  };
+
+  app.get('/v1/models', async () => ({
+    object: 'list',
+    data: [...options.servedModelNames, ...engine.adapters.keys()].map(describeAny),
+  }));
 
   // Names may contain slashes, as Hub ids do.
   app.get('/v1/models/*', async (request) => {
     const id = (request.params as { '*': string })['*'];
-    if (!options.servedModelNames.includes(id)) {
+    const model = describeAny(id);
+    if (model === null) {
       const shown = JSON.stringify(id.slice(0, 200));
       throw new ApiError(
         'model_not_found',
@@ -28,6 +39,6 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
         'model',
       );
     }
-    return describe(id);
+    return model;
   });
 }

@@ -12,7 +12,7 @@ export class JsonScanner {
     return this.#isDone;
   }
 
-  /** Takes more text, the value's first character first; returns how many characters of it belong to the value. */
+  /** Takes more text, the value's first character first; returns how much of it belongs to the value. */
   push(text: string): number {
     for (let i = 0; i < text.length; i++) {
       if (this.#isDone) return i;

@@ -1,4 +1,4 @@
-// Tool calls in the messages of a request, in the form chat templates expect: arguments as an object, not as text.
+// Tool calls in the messages of a request, in the form chat templates expect: arguments as an object.
 
 import { ApiError } from '../errors.ts';
 import type { MessageField } from '../schemas.ts';

@@ -1,5 +1,5 @@
-// Text of a model -> plain text and tool calls, as it comes. One state machine for every format whose calls stand
-// between tags; the format is a few words of data.
+// Text of a model -> plain text and tool calls, as it comes. One state machine for every format whose calls
+// stand between tags; the format is a few words of data.
 
 import { JsonScanner } from './json-scanner.ts';
 

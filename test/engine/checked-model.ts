@@ -55,6 +55,10 @@ export class CheckedModel implements NativeModel {
     }
   }
 
+  loadAdapter(): void {}
+
+  unloadAdapter(): void {}
+
   reserveTokenCounts(entries: number): void {
     this.batch.tokenCountIds = new Int32Array(entries);
     this.batch.tokenCounts = new Int32Array(entries);

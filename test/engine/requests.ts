@@ -17,6 +17,7 @@ export function engineRequest(
     arrivalMs: handle,
     priority: 0,
     cacheSalt: '',
+    adapterId: null,
     temperature: 0,
     topP: 1,
     topK: 0,
@@ -45,6 +46,7 @@ export const testLimits: EngineLoopOptions = {
   numBlocks: 65,
   enablePrefixCaching: true,
   maxLogprobs: 4,
+  maxLoras: 2,
 };
 
 /** A loop over a checked model, with a clock that counts its readings. */

@@ -13,6 +13,7 @@ export const forwardOptions: NativeModelOptions = {
   maxNumBatchedTokens: 256,
   maxModelLen: 256,
   maxLogprobs: 4,
+  maxLoras: 2,
   threads: 2,
   keepLogits: true,
   seed: 0,

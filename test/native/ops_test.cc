@@ -68,6 +68,47 @@ void test_matmul(Run& run, const Ops& ops) {
   }
 }
 
+// Two adapters of different ranks, one that leaves the matrix alone, and rows without any, mixed.
+void test_lora_matmul(Run& run, const Ops& ops) {
+  ThreadPool one(1), three(3);
+  for (int inputs : {1, 15, 64, 172}) {
+    for (int outputs : {1, 16, 33, 70}) {
+      for (int rank : {1, 3, 4, 8, 17, 64}) {
+        const int tokens = 9;
+        const std::vector<float> a0 = run.values(rank * inputs), b0 = run.values(rank * outputs);
+        const std::vector<float> a1 = run.values(2 * inputs), b1 = run.values(2 * outputs);
+        const LoraMatrix matrices[] = {{a0.data(), b0.data(), rank}, {a1.data(), b1.data(), 2}, {}};
+        std::vector<int32_t> slots(tokens);
+        for (int32_t& slot : slots) slot = run.below(4) - 1;
+        const std::vector<float> x = run.values(tokens * inputs), base = run.values(tokens * outputs);
+        std::vector<float> expected = base, found = base, again = base;
+        const auto args = [&](std::vector<float>& out, int first, int count) -> LoraMatmulArgs {
+          return {out.data() + first * outputs,
+                  x.data() + first * inputs,
+                  matrices,
+                  slots.data() + first,
+                  count,
+                  inputs,
+                  outputs,
+                  inputs,
+                  outputs};
+        };
+        reference_ops().lora_matmul(args(expected, 0, tokens), one);
+        ops.lora_matmul(args(found, 0, tokens), one);
+        for (int t = 0; t < tokens; t++) ops.lora_matmul(args(again, t, 1), three);
+        run.check(found == again, "a row of lora_matmul depends on its neighbours");
+        for (int i = 0; i < tokens * outputs; i++) {
+          const int slot = slots[i / outputs];
+          if (slot < 0 || slot == 2)
+            run.check(found[i] == base[i], "lora_matmul changes a row without an adapter");
+          run.near(found[i], expected[i], 4 * (inputs + rank) * kUlp * (1 + std::fabs(expected[i])) * rank,
+                   "lora_matmul");
+        }
+      }
+    }
+  }
+}
+
 void test_embed_and_gather(Run& run, const Ops& ops) {
   ThreadPool pool(2);
   for (DType dtype : weight_dtypes()) {
@@ -351,6 +392,7 @@ int main(int argc, char** argv) {
   }
   const std::vector<std::pair<std::string, void (*)(Run&, const Ops&)>> groups = {
       {"matmul", test_matmul},
+      {"adapters", test_lora_matmul},
       {"embed_and_gather", test_embed_and_gather},
       {"rms_norm", test_rms_norm},
       {"activations", test_activations},

@@ -10,6 +10,7 @@ export const testAppOptions: AppOptions = {
   heartbeatTimeoutMs: 60_000,
   allowedOrigins: [],
   allowedHosts: null,
+  allowRuntimeLora: false,
   metrics: { contentType: 'text/plain', render: async () => '' },
   version: '0.0.0-test',
   logger: null,

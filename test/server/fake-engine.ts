@@ -39,6 +39,10 @@ export class FakeEngine implements EngineApi {
   decode = (tokenIds: Iterable<number>) => Buffer.from([...tokenIds]).toString();
   tokenText = (id: number) => ({ text: String.fromCharCode(id), bytes: Uint8Array.of(id) });
   resetPrefixCache = () => {};
+  readonly adapters = new Map();
+  loadAdapter = async () => {};
+  unloadAdapter = () => false;
+  adaptersInUse = () => ({ running: [], waiting: [] });
   close = async () => {};
   health = () => this.healthNow;
 

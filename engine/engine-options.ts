@@ -1,0 +1,107 @@
+// What an engine may be opened with, and what its thread makes of it.
+
+import { availableParallelism } from 'node:os';
+import type { EngineObserver } from './generation.ts';
+import type { EngineThreadOptions } from './messages.ts';
+import { ModelError } from './model-error.ts';
+import type { LoadedModel } from './model-files.ts';
+
+export interface EngineOptions {
+  /** Folder with config.json, tokenizer.json and *.safetensors; config.json suffices for loadFormat `dummy`. */
+  model: string;
+  /** `dummy` makes seeded random weights from config.json alone. */
+  loadFormat?: 'auto' | 'dummy';
+  /**
+   * `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive
+   * specification.
+   */
+  backend?: 'cpu' | 'reference' | 'null';
+  /** How long a step of the `null` backend takes, asleep, so that it is paced like a model. Default 0. */
+  nullStepMs?: number;
+  /** Form of the weights in memory; `auto` keeps the file's. */
+  dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
+  /** `auto` is float32 for float32 weights and bfloat16 otherwise. */
+  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16';
+  /** Prompt plus output tokens of one request; default the model's own limit. */
+  maxModelLen?: number | null;
+  /** Requests in one step. Default 256. */
+  maxNumSeqs?: number;
+  /** Tokens in one step. Default 2048. */
+  maxNumBatchedTokens?: number;
+  /** Prefill tokens of one request in one step; 0 is no limit but maxNumBatchedTokens. */
+  longPrefillTokenThreshold?: number;
+  /** Tokens per KV block: 8, 16 or 32. Default 16. */
+  blockSize?: number;
+  /**
+   * Bytes for the KV cache; null takes what maxNumSeqs * maxModelLen could use, at most 40% of free memory.
+   */
+  kvCacheBytes?: number | null;
+  /** Usable KV blocks, exactly; overrides kvCacheBytes. */
+  numBlocksOverride?: number | null;
+  enablePrefixCaching?: boolean;
+  /** Alternatives per token a request may ask for. Default 20. */
+  maxLogprobs?: number;
+  /** Adapters that may run in one step. Default 4. */
+  maxLoras?: number;
+  /** Rank of an adapter at most, up to 512. Default 64. */
+  maxLoraRank?: number;
+  /** Threads that compute; null is one per core. */
+  threads?: number | null;
+  /** Of dummy weights and of requests that bring none. Null draws one. */
+  seed?: number | null;
+  /** CPU kernels to use; null picks the best this machine has. */
+  cpuVariant?: 'avx512' | 'avx2' | 'portable' | null;
+  /** Jinja text that replaces the model's own chat template. */
+  chatTemplate?: string | null;
+  observer?: EngineObserver;
+}
+
+function contextLength(asked: number | null, model: LoadedModel): number {
+  const own = model.config.maxPositionEmbeddings;
+  if (asked !== null && asked > own) {
+    throw new ModelError(`--max-model-len: found ${asked}, the model was made for at most ${own}`);
+  }
+  return asked ?? own;
+}
+
+/** Throws ModelError when the options ask for more than the model has. */
+export function threadOptions(
+  options: EngineOptions,
+  model: LoadedModel,
+): Omit<EngineThreadOptions, 'signals'> {
+  const weightDtypes = { auto: null, float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+  const kvDtypes = {
+    auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
+    float32: 'f32',
+    bfloat16: 'bf16',
+  } as const;
+  const backend = options.backend ?? 'cpu';
+  const limits = {
+    blockSize: options.blockSize ?? 16,
+    maxModelLen: contextLength(options.maxModelLen ?? null, model),
+    maxNumSeqs: options.maxNumSeqs ?? 256,
+    maxNumBatchedTokens: options.maxNumBatchedTokens ?? 2048,
+    maxLogprobs: options.maxLogprobs ?? 20,
+    maxLoras: options.maxLoras ?? 4,
+  };
+  const native = {
+    backend: backend === 'null' ? 'cpu' : backend,
+    cpuVariant: options.cpuVariant ?? null,
+    dtype: weightDtypes[options.dtype ?? 'auto'],
+    kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
+    threads: options.threads ?? availableParallelism(),
+    seed: options.seed ?? 0,
+    keepLogits: false,
+    ...limits,
+  } as const;
+  return {
+    model: backend === 'null' ? null : { config: model.config, files: model.files, options: native },
+    nullStepMs: options.nullStepMs ?? 0,
+    vocabSize: model.config.vocabSize,
+    longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,
+    kvCacheBytes: options.kvCacheBytes ?? null,
+    numBlocksOverride: options.numBlocksOverride ?? null,
+    enablePrefixCaching: options.enablePrefixCaching ?? true,
+    ...limits,
+  };
+}
