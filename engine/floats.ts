@@ -26,3 +26,35 @@ function fromHalf(half: number): number {
   if (exponent === 0x1f) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
+
+/** f32 -> the file's form, rounded to the nearest, ties to even. */
+export function bytesOf(values: Float32Array, dtype: WeightDtype): Buffer {
+  if (dtype === 'f32') return Buffer.from(values.buffer, values.byteOffset, values.byteLength);
+  const out = new Uint16Array(values.length);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < values.length; i++) {
+    out[i] = dtype === 'bf16' ? toBfloat(bits[i]) : toHalf(values[i]);
+  }
+  return Buffer.from(out.buffer);
+}
+
+/** Of a finite f32's bits. */
+function toBfloat(bits: number): number {
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+function toHalf(value: number): number {
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const magnitude = Math.abs(value);
+  const exponent = Math.max(-14, Math.floor(Math.log2(magnitude || 1e-30)));
+  // In units of the last place; rounding up may carry into the exponent, which the sum below takes in.
+  const scaled = roundToEven(magnitude / 2 ** (exponent - 10));
+  const half = exponent === -14 ? scaled : scaled + ((exponent + 14) << 10);
+  return sign | Math.min(half, 0x7c00);
+}
+
+function roundToEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}

@@ -1,17 +1,23 @@
 #!/usr/bin/env node
-// The command line: `quire serve`, `quire bench serve`.
+// The command line: which command runs.
 
 import { ModelError } from '../engine/engine.ts';
 import { benchOptions } from './bench/options.ts';
 import { runBench } from './bench/run.ts';
+import { mergeLoraHelp, runMergeLora } from './commands/merge-lora.ts';
+import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
 import { helpOf, OptionError, readOptions, serveOptions } from './options.ts';
 import { serve, version } from './serve.ts';
 
 const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
        quire bench serve [flags]       measure an OpenAI-compatible server
+       quire merge-lora BASE ADAPTER OUT
+                                       merge a LoRA adapter into a model
+       quire eval perplexity MODEL --text FILE
+                                       say how well a model predicts a text
        quire --version
 
-quire serve --help and quire bench serve --help list the flags.
+Each command tells its flags with --help.
 `;
 
 const serveHelp = () =>
@@ -44,10 +50,14 @@ async function run(args: readonly string[]): Promise<number> {
     // The server's variables say nothing to the load generator.
     return runBench(readOptions(args.slice(2), {}, benchOptions).values);
   }
+  if (args[0] === 'merge-lora') return wantsHelp ? print(mergeLoraHelp) : runMergeLora(args.slice(1));
+  if (args[0] === 'eval' && args[1] === 'perplexity') {
+    return wantsHelp ? print(perplexityHelp()) : runPerplexity(args.slice(2));
+  }
   if (args[0] === '--version') return print(`${version}\n`);
   if (args.length === 0 || wantsHelp) return print(usage);
   throw new OptionError(
-    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve (--help tells more)`,
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, eval perplexity`,
   );
 }
 

@@ -89,8 +89,10 @@ describe('words', () => {
 
 describe('imports', () => {
   const allowed: Array<[folder: RegExp, mayImport: RegExp]> = [
-    // The server sees the engine's face and the clock, and at start-up what finds a model.
-    [/^server\//, /^(server\/|engine\/(engine|clock|hub)\.ts$)/],
+    // The server sees the engine's face and the clock, and at start-up what finds a model. Commands see what
+    // they run besides.
+    [/^server\/(?!commands\/)/, /^(server\/|engine\/(engine|clock|hub)\.ts$)/],
+    [/^server\/commands\//, /^(server\/|engine\/(engine|hub|merge-lora|perplexity)\.ts$)/],
     [/^engine\//, /^engine\//],
     [/^native\/reference\//, /^native\/(reference\/|[^/]+\.h$)/],
     [/^native\/cpu\//, /^native\/(cpu\/|[^/]+\.h$)/],
