@@ -3,6 +3,11 @@
 /** Bytes are little-endian; these are the forms in which a weight may lie in a file or in memory. */
 export type WeightDtype = 'f32' | 'f16' | 'bf16';
 
+/** 4-bit linear layers as AutoAWQ writes them. */
+export interface AwqConfig {
+  groupSize: number;
+}
+
 export interface ModelConfig {
   /** As in config.json's `architectures`, e.g. LlamaForCausalLM. */
   architecture: string;
@@ -28,6 +33,8 @@ export interface ModelConfig {
   ropeInvFreq: Float32Array;
   /** Per layer: keys a query may see including itself; 0 is all. [numLayers] */
   slidingWindows: Int32Array;
+  /** How the linear layers are quantised; null when they are not. */
+  awq: AwqConfig | null;
   /** Form of most of the checkpoint's weights; what `--dtype auto` keeps. */
   weightDtype: WeightDtype;
 }
@@ -62,7 +69,8 @@ export interface TensorSource {
   slot: GlobalSlot | LayerSlot;
   /** 0..numLayers-1 for a layer slot, -1 for a global one. */
   layer: number;
-  dtype: WeightDtype;
+  /** w4: 4-bit integers in groups, see `awq`. */
+  dtype: WeightDtype | 'w4';
   /** [out, in] or [size]. */
   shape: number[];
   /** Index into ModelFiles.paths; -1 means "fill with seeded random numbers" (--load-format dummy). */
@@ -70,6 +78,14 @@ export interface TensorSource {
   /** Bytes from the start of the file. */
   offset: number;
   /** Size in bytes: product of shape times the element size. */
+  bytes: number;
+  /** With dtype w4: file, offset and bytes are qweight's, these are the others'. */
+  awq?: { group: number; qzeros: FilePart; scales: FilePart };
+}
+
+export interface FilePart {
+  file: number;
+  offset: number;
   bytes: number;
 }
 

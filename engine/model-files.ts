@@ -5,7 +5,7 @@ import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { readDefaultSampling, readEosTokenIds } from './generation-config.ts';
 import { readJsonObject } from './json-fields.ts';
-import type { ModelConfig, ModelFiles } from './model-config.ts';
+import type { ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { parseModelConfig } from './parse-config.ts';
 import { openCheckpoint } from './safetensors.ts';
@@ -48,10 +48,11 @@ export async function loadModel(
       `${generationPath}: eos_token_id ${outside} is outside the vocabulary of ${config.vocabSize}`,
     );
   }
-  const matrices = files.tensors.filter(({ shape }) => shape.length === 2);
+  // The embedding is never quantised: its form is what the others were before.
+  const embedding = files.tensors.find(({ slot }) => slot === 'embed_tokens');
   return {
     modelPath,
-    config: { ...config, weightDtype: matrices[0]?.dtype ?? config.weightDtype },
+    config: { ...config, weightDtype: (embedding?.dtype ?? config.weightDtype) as WeightDtype },
     files,
     eosTokenIds,
     defaultSampling: readDefaultSampling(generation, generationPath),

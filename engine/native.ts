@@ -5,7 +5,7 @@
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { AdapterTensor } from './lora-adapter.ts';
-import type { ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
+import type { LayerSlot, ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
 
 export type KvCacheDtype = 'f32' | 'bf16';
 /** `reference` is the naive single-threaded specification, for tests. */
@@ -137,6 +137,10 @@ export interface NativeModel {
   /** Puts an adapter into a slot, in place of what was there. Between steps only; copies the arrays. */
   loadAdapter(slot: number, tensors: readonly AdapterTensor[]): void;
   unloadAdapter(slot: number): void;
+  /** From now on a step keeps the inputs of this layer's matrices readable. For quantisation. */
+  capture(layer: number): void;
+  /** [numTokens of the last step, inputs] of the matrix in this slot of the captured layer. */
+  captured(slot: LayerSlot): Float32Array;
   /** Raw logits of the last step's row, [vocabSize], before penalties. Needs keepLogits. */
   lastLogits(row: number): Float32Array;
   /** Frees everything. Later calls throw. */

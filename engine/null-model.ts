@@ -98,6 +98,12 @@ export class NullModel implements NativeModel {
 
   unloadAdapter(): void {}
 
+  capture(): void {}
+
+  captured(): Float32Array {
+    return new Float32Array(0);
+  }
+
   copyBlocks(): void {}
 
   close(): void {}

@@ -1,6 +1,7 @@
 // config.json -> ModelConfig. A model family is a row of a table: how its config names things and what it
 // defaults to.
 
+import { readAwqConfig } from './awq.ts';
 import { Fields, type JsonObject, shown } from './json-fields.ts';
 import type { ModelConfig, WeightDtype } from './model-config.ts';
 import { ModelError } from './model-error.ts';
@@ -91,12 +92,6 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
       `${where}: architecture ${shown(architecture)} is not supported, supported are ${Object.keys(families).join(', ')}`,
     );
   }
-  if (config.quantization_config != null) {
-    const method = (config.quantization_config as JsonObject).quant_method;
-    throw new ModelError(
-      `${where}: weights quantised as ${shown(method)} are not supported, supported are float32, float16, bfloat16`,
-    );
-  }
   const family = families[architecture];
   const hiddenSize = fields.integer('hidden_size', 1, 1 << 20);
   const numHeads = fields.integer('num_attention_heads', 1, 1 << 16);
@@ -133,6 +128,7 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
     ),
     ropeInvFreq: inverseFrequencies(readRope(config, where), headSize, where),
     slidingWindows: family.slidingWindows(fields, numLayers),
+    awq: readAwqConfig(config, where),
     // The checkpoint's own tensors decide; this is what config.json claims and what dummy weights get.
     weightDtype: weightDtypes[String(dtype)] ?? 'f32',
   };

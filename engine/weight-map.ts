@@ -1,5 +1,6 @@
 // The checkpoint's tensor names -> canonical slots, with every shape checked against the config.
 
+import { awqPartOf, awqSource } from './awq.ts';
 import { isObject, shown } from './json-fields.ts';
 import type { GlobalSlot, LayerSlot, ModelConfig, ModelFiles, TensorSource } from './model-config.ts';
 import { ModelError } from './model-error.ts';
@@ -107,7 +108,10 @@ export function layerSlotOf(name: string, config: ModelConfig): { slot: LayerSlo
 /** Places every tensor of the checkpoint. One that is missing, misshapen or unknown is a ModelError. */
 export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: string): ModelFiles {
   const shapes = shapesOf(config);
-  const missing = requiredNames(config).filter((name) => !checkpoint.tensors.has(name));
+  const isThere = (name: string) =>
+    checkpoint.tensors.has(name) ||
+    (config.awq !== null && checkpoint.tensors.has(name.replace(/\.weight$/, '.qweight')));
+  const missing = requiredNames(config).filter((name) => !isThere(name));
   if (missing.length > 0) {
     const others = missing.length > 1 ? ` and ${missing.length - 1} more` : '';
     throw new ModelError(`${folder}: tensor ${missing[0]}${others} is missing`);
@@ -115,7 +119,8 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
   const tensors: TensorSource[] = [];
   for (const entry of checkpoint.tensors.values()) {
     if (ignoredNames.test(entry.name)) continue;
-    const place = slotOf(entry.name, config);
+    const quantised = config.awq === null ? null : awqPartOf(entry.name);
+    const place = slotOf(quantised === null ? entry.name : `${quantised.matrix}.weight`, config);
     if (place === null) {
       throw new ModelError(
         `${folder}: tensor ${entry.name} is not part of ${config.architecture}: it would be ignored`,
@@ -124,6 +129,11 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
     // transformers reads the embedding when the two are tied, whatever the file holds besides.
     if (place.slot === 'lm_head' && config.tieWordEmbeddings) continue;
     const expected = shapes[place.slot];
+    if (config.awq !== null && quantised !== null) {
+      if (quantised.part !== 'qweight') continue;
+      tensors.push(awqSource(place, quantised.matrix, expected, config.awq, checkpoint, folder));
+      continue;
+    }
     if (entry.shape.length !== expected.length || entry.shape.some((length, i) => length !== expected[i])) {
       throw new ModelError(
         `${folder}: tensor ${entry.name} has shape ${shown(entry.shape)}, expected ${shown(expected)} from config.json`,

@@ -92,11 +92,25 @@ ModelConfig read_config(const Napi::Object& object) {
   return config;
 }
 
+FilePart read_part(const Napi::Object& object) {
+  constexpr int64_t kMaxExact = int64_t{1} << 53;
+  return {count(object, "file", -1, 1 << 20), integer(object, "offset", 0, kMaxExact),
+          integer(object, "bytes", 0, kMaxExact)};
+}
+
 TensorSource read_tensor(const Napi::Object& object) {
   TensorSource source;
   source.slot = text(object, "slot");
   source.layer = count(object, "layer", -1, 10000);
-  source.dtype = dtype(object, "dtype");
+  if (field(object, "dtype").ToString().Utf8Value() == "w4") {
+    source.dtype = DType::kW4;
+    const Napi::Object awq = field(object, "awq").ToObject();
+    source.group = count(awq, "group", 32, 1 << 20);
+    source.qzeros = read_part(field(awq, "qzeros").ToObject());
+    source.scales = read_part(field(awq, "scales").ToObject());
+  } else {
+    source.dtype = dtype(object, "dtype");
+  }
   const Napi::Array shape = field(object, "shape").As<Napi::Array>();
   if (!shape.IsArray() || shape.Length() < 1 || shape.Length() > 2) {
     throw Napi::RangeError::New(object.Env(), "tensor " + source.slot + " is neither a matrix nor a vector");
@@ -108,10 +122,10 @@ TensorSource read_tensor(const Napi::Object& object) {
   };
   source.rows = shape.Length() == 2 ? size(0) : 1;
   source.cols = size(shape.Length() - 1);
-  constexpr int64_t kMaxExact = int64_t{1} << 53;
-  source.file = count(object, "file", -1, 1 << 20);
-  source.offset = integer(object, "offset", 0, kMaxExact);
-  source.bytes = integer(object, "bytes", 0, kMaxExact);
+  const FilePart part = read_part(object);
+  source.file = part.file;
+  source.offset = part.offset;
+  source.bytes = part.bytes;
   return source;
 }
 
@@ -220,6 +234,8 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
         {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
          InstanceMethod("step", &ModelBinding::Step), InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
          InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
+         InstanceMethod("capture", &ModelBinding::Capture),
+         InstanceMethod("captured", &ModelBinding::Captured),
          InstanceMethod("loadAdapter", &ModelBinding::LoadAdapter),
          InstanceMethod("unloadAdapter", &ModelBinding::UnloadAdapter),
          InstanceMethod("lastLogits", &ModelBinding::LastLogits),
@@ -293,6 +309,21 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     guarded(info.Env(), [&] {
       model(info).arena().reserve_token_counts(Count(info, 0));
       SetTokenCountViews(info.This().As<Napi::Object>().Get("batch").As<Napi::Object>());
+    });
+  }
+
+  void Capture(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).capture(Count(info, 0)); });
+  }
+
+  Napi::Value Captured(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int projection = info[0].IsString() ? projection_of(info[0].ToString().Utf8Value().c_str()) : -1;
+      if (projection < 0) throw Napi::TypeError::New(info.Env(), "captured takes the slot of a linear layer");
+      const std::vector<float>& inputs = model(info).captured(static_cast<Projection>(projection));
+      Napi::Float32Array copy = Napi::Float32Array::New(info.Env(), inputs.size());
+      std::copy(inputs.begin(), inputs.end(), copy.Data());
+      return copy;
     });
   }
 

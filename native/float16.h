@@ -68,6 +68,15 @@ static inline float element(const void* data, DType dtype, int64_t i) {
   return dtype == DType::kBF16 ? bf16_to_float(half) : f16_to_float(half);
 }
 
+// Element [row, col] of a matrix of any form.
+static inline float matrix_element(const Tensor& m, int64_t row, int64_t col) {
+  if (m.dtype != DType::kW4) return element(m.data, m.dtype, row * m.cols + col);
+  const uint8_t byte = static_cast<const uint8_t*>(m.data)[row * m.cols / 2 + col / 32 * 16 + col % 16];
+  const int q = col % 32 < 16 ? byte & 15 : byte >> 4;
+  const int64_t group = row * (m.cols / m.w4.group) + col / m.w4.group;
+  return static_cast<float>(q - m.w4.zeros[group]) * m.w4.scales[group];
+}
+
 static inline void set_element(void* data, DType dtype, int64_t i, float value) {
   if (dtype == DType::kF32) {
     std::memcpy(static_cast<char*>(data) + i * 4, &value, 4);

@@ -214,11 +214,25 @@ void Model::project(float* out, int64_t out_stride, const float* x, int layer, P
   const Tensor* const biases[] = {&w.q_bias,    &w.k_bias,  &w.v_bias,   &w.o_bias,
                                   &w.gate_bias, &w.up_bias, &w.down_bias};
   const Tensor& weight = *weights[static_cast<int>(projection)];
+  if (layer == capture_layer_) {
+    captured_[static_cast<int>(projection)].assign(x, x + int64_t{num_tokens} * weight.cols);
+  }
   matmul(out, out_stride, x, weight, *biases[static_cast<int>(projection)], num_tokens);
   if (!uses_adapters_) return;
   ops_->lora_matmul({out, x, adapters_.matrices(layer, projection), token_slots_.data(), num_tokens,
                      weight.cols, weight.rows, weight.cols, out_stride},
                     pool_);
+}
+
+void Model::capture(int layer) {
+  if (layer < -1 || layer >= config_.num_layers)
+    throw std::runtime_error("layer " + std::to_string(layer) + " is none");
+  capture_layer_ = layer;
+  for (auto& inputs : captured_) inputs.clear();
+}
+
+const std::vector<float>& Model::captured(Projection projection) const {
+  return captured_[static_cast<int>(projection)];
 }
 
 // From a slot per sequence to a slot per row.

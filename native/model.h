@@ -35,6 +35,11 @@ class Model {
   // Raw logits of the last step's row, [vocab_size]. Needs options.keep_logits.
   const float* logits(int row) const;
 
+  // From now on a step keeps the inputs of one layer's matrices readable; -1 stops that. For quantisation.
+  void capture(int layer);
+  // [num_tokens of the last step, inputs of the matrix]
+  const std::vector<float>& captured(Projection projection) const;
+
   // Between steps only. See adapters.h.
   Adapters& adapters() { return adapters_; }
   Arena& arena() { return arena_; }
@@ -86,6 +91,8 @@ class Model {
   std::vector<float> logits_;   // [kLogitsRows, V], or [T, V] with keep_logits
   std::vector<float> scratch_;  // [threads, 2 V]
   int num_logits_rows_ = 0;     // of the last step
+  int capture_layer_ = -1;
+  std::vector<float> captured_[kNumProjections];
 };
 
 }  // namespace quire

@@ -25,6 +25,12 @@ struct ModelConfig {
   std::vector<int32_t> sliding_windows;  // [num_layers], 0 is all
 };
 
+struct FilePart {
+  int file;
+  int64_t offset;
+  int64_t bytes;
+};
+
 struct TensorSource {
   std::string slot;
   int layer;  // -1 for a global slot
@@ -34,6 +40,10 @@ struct TensorSource {
   int file;  // -1: seeded random numbers
   int64_t offset;
   int64_t bytes;
+  // With kW4, as AutoAWQ's GEMM layout has them; file, offset and bytes are qweight's.
+  int group = 0;
+  FilePart qzeros = {};
+  FilePart scales = {};
 };
 
 struct ModelFiles {

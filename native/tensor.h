@@ -6,9 +6,20 @@
 
 namespace quire {
 
-enum class DType : uint8_t { kF32, kF16, kBF16 };
+// kW4 is for matrices only: see W4.
+enum class DType : uint8_t { kF32, kF16, kBF16, kW4 };
 
+// Of one element; kW4 has none.
 constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+
+// 4-bit weights in groups of `group` inputs: weight = (q - zero) * scale. Each 32 inputs of a row are 16
+// bytes; byte j holds input j in its low half and input 16 + j in its high half. group and cols are multiples
+// of 32.
+struct W4 {
+  const float* scales = nullptr;   // [rows, cols / group]
+  const uint8_t* zeros = nullptr;  // [rows, cols / group], 0 to 15
+  int group = 0;
+};
 
 // A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements
 // are aligned to their own size, no more.
@@ -17,6 +28,7 @@ struct Tensor {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
+  W4 w4 = {};  // with kW4
   explicit operator bool() const { return data != nullptr; }
 };
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <stdexcept>
 
+#include "adapters.h"
 #include "float16.h"
 #include "philox.h"
 
@@ -137,7 +138,56 @@ void* Weights::allocate(int64_t bytes) {
   return owned_.back().get();
 }
 
+const char* Weights::part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const {
+  if (part.file < 0 || part.file >= static_cast<int>(mappings_.size()) || part.bytes != expected_bytes ||
+      part.offset < 0 || part.offset > mappings_[part.file].size - expected_bytes) {
+    throw std::runtime_error("tensor " + source_name(source) + " lies outside its file: " +
+                             std::to_string(expected_bytes) + " bytes at " + std::to_string(part.offset));
+  }
+  return static_cast<const char*>(mappings_[part.file].data) + part.offset;
+}
+
+// AutoAWQ's GEMM layout: qweight [in, out / 8] and qzeros [in / group, out / 8] are words of eight 4-bit
+// numbers, outputs 0 2 4 6 1 3 5 7 from the low end; scales [in / group, out] are f16. (AutoAWQ,
+// awq/modules/linear/gemm.py)
+Tensor Weights::place_awq(const TensorSource& source, ThreadPool& pool) {
+  static constexpr int kShift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
+  const int64_t rows = source.rows, cols = source.cols;
+  if (projection_of(source.slot.c_str()) < 0 || source.group < 32 || source.group % 32 != 0 ||
+      cols % source.group != 0 || rows % 8 != 0) {
+    throw std::runtime_error("tensor " + source_name(source) + " cannot be 4-bit in groups of " +
+                             std::to_string(source.group));
+  }
+  const int64_t groups = cols / source.group;
+  const char* qweight = part(source, {source.file, source.offset, source.bytes}, rows * cols / 2);
+  const char* qzeros = part(source, source.qzeros, groups * rows / 2);
+  const char* file_scales = part(source, source.scales, groups * rows * 2);
+  const auto nibble = [&](const char* words, int64_t in, int64_t out) {
+    uint32_t word;
+    std::memcpy(&word, words + (in * (rows / 8) + out / 8) * 4, 4);
+    return static_cast<uint8_t>(word >> kShift[out % 8] & 15);
+  };
+  auto* data = static_cast<uint8_t*>(allocate(rows * cols / 2));
+  auto* scales = static_cast<float*>(allocate(rows * groups * 4));
+  auto* zeros = static_cast<uint8_t*>(allocate(rows * groups));
+  bytes_ += rows * cols / 2 + rows * groups * 5;
+  pool.parallel_for(rows, [&](int64_t row, int) {
+    for (int64_t k = 0; k < cols; k += 32) {
+      for (int j = 0; j < 16; j++) {
+        data[row * cols / 2 + k / 2 + j] =
+            static_cast<uint8_t>(nibble(qweight, k + j, row) | nibble(qweight, k + 16 + j, row) << 4);
+      }
+    }
+    for (int64_t g = 0; g < groups; g++) {
+      scales[row * groups + g] = element(file_scales, DType::kF16, g * rows + row);
+      zeros[row * groups + g] = nibble(qzeros, g, row);
+    }
+  });
+  return {data, DType::kW4, rows, cols, {scales, zeros, source.group}};
+}
+
 Tensor Weights::place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool) {
+  if (source.dtype == DType::kW4) return place_awq(source, pool);
   const int64_t count = source.rows * source.cols;
   const bool is_matrix = source.rows > 1;
   const DType dtype = !is_matrix ? DType::kF32 : options.keep_dtype ? source.dtype : options.dtype;

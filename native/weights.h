@@ -47,6 +47,8 @@ class Weights {
 
   void map_file(const std::string& path);
   Tensor place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool);
+  Tensor place_awq(const TensorSource& source, ThreadPool& pool);
+  const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const;
   void* allocate(int64_t bytes);
 
   std::vector<Mapping> mappings_;

@@ -1,4 +1,5 @@
-// out = x W^T + b for weights as the file has them, [out, in] in f32, f16 or bf16, converted in registers.
+// out = x W^T + b for weights as they lie in memory, [out, in] in f32, f16, bf16 or 4 bits, converted in
+// registers.
 //
 // Bound: one token streams the weights once, so memory bandwidth; many tokens, the FMA units. A tile of kRows
 // weight rows by kTokens tokens keeps one accumulator vector per output. Each output is one chain of fused
@@ -11,12 +12,44 @@
 
 namespace quire::QUIRE_VARIANT {
 
+// One row of a weight, read kWidth inputs at a time.
+template <typename T>
+struct WeightRow {
+  const typename T::Storage* data;
+
+  WeightRow() = default;
+  WeightRow(const Tensor& weight, int64_t row)
+      : data(static_cast<const typename T::Storage*>(weight.data) + row * weight.cols) {}
+  Vec at(int64_t k) const { return load<T>(data + k); }
+  Vec last(int64_t k, int n) const { return load_partial<T>(data + k, n); }
+};
+
+// 4-bit weights become numbers in registers. Their rows are whole vectors.
+template <>
+struct WeightRow<Nibbles> {
+  const uint8_t* data;
+  const float* scales;
+  const uint8_t* zeros;
+  int group;
+
+  WeightRow() = default;
+  WeightRow(const Tensor& weight, int64_t row)
+      : data(static_cast<const uint8_t*>(weight.data) + row * weight.cols / 2),
+        scales(weight.w4.scales + row * (weight.cols / weight.w4.group)),
+        zeros(weight.w4.zeros + row * (weight.cols / weight.w4.group)),
+        group(weight.w4.group) {}
+  Vec at(int64_t k) const {
+    const Vec q = load_nibbles(data + k / 32 * 16 + k % 16, k % 32 < 16 ? 0 : 4);
+    return mul(sub(q, broadcast(zeros[k / group])), broadcast(scales[k / group]));
+  }
+  Vec last(int64_t, int) const { return zero(); }
+};
+
 template <typename T, int kRows, int kTokens>
 inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
-  using Storage = typename T::Storage;
   const int64_t num_inputs = a.weight->cols;
-  const Storage* w[kRows];
-  for (int r = 0; r < kRows; r++) w[r] = static_cast<const Storage*>(a.weight->data) + (row + r) * num_inputs;
+  WeightRow<T> w[kRows];
+  for (int r = 0; r < kRows; r++) w[r] = WeightRow<T>(*a.weight, row + r);
   const float* x = a.x + token * a.x_stride;
   Vec acc[kRows][kTokens];
   for (int r = 0; r < kRows; r++) {
@@ -25,7 +58,7 @@ inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
   int64_t k = 0;
   for (; k + kWidth <= num_inputs; k += kWidth) {
     Vec weights[kRows];
-    for (int r = 0; r < kRows; r++) weights[r] = load<T>(w[r] + k);
+    for (int r = 0; r < kRows; r++) weights[r] = w[r].at(k);
     for (int t = 0; t < kTokens; t++) {
       const Vec inputs = load<F32>(x + t * a.x_stride + k);
       for (int r = 0; r < kRows; r++) acc[r][t] = fma(weights[r], inputs, acc[r][t]);
@@ -34,7 +67,7 @@ inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
   if (const int rest = static_cast<int>(num_inputs - k); rest > 0) {
     for (int t = 0; t < kTokens; t++) {
       const Vec inputs = load_partial<F32>(x + t * a.x_stride + k, rest);
-      for (int r = 0; r < kRows; r++) acc[r][t] = fma(load_partial<T>(w[r] + k, rest), inputs, acc[r][t]);
+      for (int r = 0; r < kRows; r++) acc[r][t] = fma(w[r].last(k, rest), inputs, acc[r][t]);
     }
   }
   for (int t = 0; t < kTokens; t++) {
@@ -85,7 +118,7 @@ inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
   const int64_t tokens_per_piece = fitting < 6 ? 6 : fitting;
   const int64_t row_pieces = (a.weight->rows + kRowsPerPiece - 1) / kRowsPerPiece;
   const int64_t token_pieces = (a.num_tokens + tokens_per_piece - 1) / tokens_per_piece;
-  with_dtype(a.weight->dtype, [&](auto tag) {
+  const auto run = [&](auto tag) {
     pool.parallel_for(row_pieces * token_pieces, [&](int64_t piece, int) {
       const int64_t row = piece % row_pieces * kRowsPerPiece;
       const int64_t token = piece / row_pieces * tokens_per_piece;
@@ -93,7 +126,11 @@ inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
       const int64_t last = token + tokens_per_piece < a.num_tokens ? token + tokens_per_piece : a.num_tokens;
       matmul_block<decltype(tag)>(a, row, last_row, token, last);
     });
-  });
+  };
+  if (a.weight->dtype == DType::kW4)
+    run(Nibbles{});
+  else
+    with_dtype(a.weight->dtype, run);
 }
 
 }  // namespace quire::QUIRE_VARIANT

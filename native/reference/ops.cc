@@ -46,7 +46,7 @@ void matmul(const MatmulArgs& a, ThreadPool&) {
     for (int64_t n = 0; n < a.weight->rows; n++) {
       double sum = a.bias != nullptr ? element(a.bias->data, a.bias->dtype, n) : 0;
       for (int64_t k = 0; k < num_inputs; k++) {
-        sum += double{a.x[t * a.x_stride + k]} * element(a.weight->data, a.weight->dtype, n * num_inputs + k);
+        sum += double{a.x[t * a.x_stride + k]} * matrix_element(*a.weight, n, k);
       }
       a.out[t * a.out_stride + n] = static_cast<float>(sum);
     }

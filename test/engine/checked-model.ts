@@ -59,6 +59,12 @@ export class CheckedModel implements NativeModel {
 
   unloadAdapter(): void {}
 
+  capture(): void {}
+
+  captured(): Float32Array {
+    return new Float32Array(0);
+  }
+
   reserveTokenCounts(entries: number): void {
     this.batch.tokenCountIds = new Int32Array(entries);
     this.batch.tokenCounts = new Int32Array(entries);
