@@ -6,6 +6,7 @@ import { benchOptions } from './bench/options.ts';
 import { runBench } from './bench/run.ts';
 import { mergeLoraHelp, runMergeLora } from './commands/merge-lora.ts';
 import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
+import { quantizeHelp, runQuantize } from './commands/quantize.ts';
 import { helpOf, OptionError, readOptions, serveOptions } from './options.ts';
 import { serve, version } from './serve.ts';
 
@@ -13,6 +14,8 @@ const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
        quire bench serve [flags]       measure an OpenAI-compatible server
        quire merge-lora BASE ADAPTER OUT
                                        merge a LoRA adapter into a model
+       quire quantize MODEL OUT --calibration FILE
+                                       make 4-bit weights (AWQ)
        quire eval perplexity MODEL --text FILE
                                        say how well a model predicts a text
        quire --version
@@ -51,13 +54,14 @@ async function run(args: readonly string[]): Promise<number> {
     return runBench(readOptions(args.slice(2), {}, benchOptions).values);
   }
   if (args[0] === 'merge-lora') return wantsHelp ? print(mergeLoraHelp) : runMergeLora(args.slice(1));
+  if (args[0] === 'quantize') return wantsHelp ? print(quantizeHelp()) : runQuantize(args.slice(1));
   if (args[0] === 'eval' && args[1] === 'perplexity') {
     return wantsHelp ? print(perplexityHelp()) : runPerplexity(args.slice(2));
   }
   if (args[0] === '--version') return print(`${version}\n`);
   if (args.length === 0 || wantsHelp) return print(usage);
   throw new OptionError(
-    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, eval perplexity`,
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, quantize, eval perplexity`,
   );
 }
 

@@ -1,7 +1,7 @@
 // `quire serve`: finds the model, opens the engine, listens, and ends as its signals ask.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pino, { type Logger } from 'pino';
 import pretty from 'pino-pretty';
@@ -121,11 +121,12 @@ async function listen({ fastify }: App, values: OptionValues): Promise<string> {
 export async function serve(model: string | null, values: OptionValues): Promise<number> {
   const logger = createLogger(values);
   const named = model ?? shippedModel();
+  const defaultName = model ?? basename(named);
   const modelPath = await resolveModel(named, process.env, (line) => process.stderr.write(line));
   const names =
     (values['served-model-name'] as string[]).length > 0
       ? (values['served-model-name'] as string[])
-      : [named];
+      : [defaultName];
   const options = toEngineOptions(values, modelPath);
   const metrics = new Metrics(names[0], options.maxModelLen ?? 1_000_000);
   const observer = {

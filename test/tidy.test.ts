@@ -92,7 +92,10 @@ describe('imports', () => {
     // The server sees the engine's face and the clock, and at start-up what finds a model. Commands see what
     // they run besides.
     [/^server\/(?!commands\/)/, /^(server\/|engine\/(engine|clock|hub)\.ts$)/],
-    [/^server\/commands\//, /^(server\/|engine\/(engine|hub|merge-lora|perplexity)\.ts$)/],
+    [
+      /^server\/commands\//,
+      /^(server\/|engine\/(engine|hub|merge-lora|perplexity|encode-file|quantize\/quantize-model)\.ts$)/,
+    ],
     [/^engine\//, /^engine\//],
     [/^native\/reference\//, /^native\/(reference\/|[^/]+\.h$)/],
     [/^native\/cpu\//, /^native\/(cpu\/|[^/]+\.h$)/],

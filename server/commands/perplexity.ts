@@ -31,6 +31,8 @@ export async function runPerplexity(args: readonly string[]): Promise<number> {
   const folder = await resolveModel(model, process.env, (line) => process.stderr.write(line));
   const engine = await Engine.open({
     model: folder,
+    // Keys and values in full, so that the weights alone are judged.
+    kvCacheDtype: 'float32',
     maxNumSeqs: 1,
     threads: values.threads as number | null,
   });
