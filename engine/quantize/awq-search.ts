@@ -10,11 +10,15 @@ const numRatios = 20;
 const clipSteps = 10;
 const clipStep = 0.05;
 
-/** Mean magnitude of each input channel. samples [n, channels]. */
-function meanMagnitudes(samples: Matrix): Float64Array {
-  const means = new Float64Array(samples.cols);
-  for (let i = 0; i < samples.values.length; i++) means[i % samples.cols] += Math.abs(samples.values[i]);
-  return means.map((sum) => Math.max(sum / samples.rows, 1e-4));
+/** Mean magnitude of each input channel, those of one source taken together. samples [n, channels]. */
+function meanMagnitudes(samples: Matrix, sources: Int32Array): Float64Array {
+  const sums = new Float64Array(samples.cols);
+  const counts = new Float64Array(samples.cols);
+  for (let i = 0; i < samples.values.length; i++) {
+    sums[sources[i % samples.cols]] += Math.abs(samples.values[i]);
+    counts[sources[i % samples.cols]]++;
+  }
+  return Float64Array.from(sources, (source) => Math.max(sums[source] / counts[source], 1e-4));
 }
 
 /** Scales of the ratio, their geometric middle at 1 so that nothing overflows. */
@@ -50,10 +54,15 @@ function errorOf(matrix: Matrix, scales: Float32Array, group: number, samples: M
 
 /**
  * The scales, one per input channel, under which the matrices that share these inputs lose least. Ratio 0 (no
- * scaling) is among those tried.
+ * scaling) is among those tried. sources: where each channel comes from; those of one source get one scale.
  */
-export function searchScales(matrices: readonly Matrix[], group: number, samples: Matrix): Float32Array {
-  const magnitudes = meanMagnitudes(samples);
+export function searchScales(
+  matrices: readonly Matrix[],
+  group: number,
+  samples: Matrix,
+  sources: Int32Array,
+): Float32Array {
+  const magnitudes = meanMagnitudes(samples, sources);
   let best = scalesOf(magnitudes, 0);
   let bestError = Number.POSITIVE_INFINITY;
   for (let i = 0; i < numRatios; i++) {

@@ -1,12 +1,14 @@
 // One decoder layer, quantised: scales folded into what comes before, ranges clipped, integers packed.
 
-import type { LayerSlot } from '../model-config.ts';
+import type { LayerSlot, ModelConfig } from '../model-config.ts';
 import type { Activations } from './activations.ts';
 import { scaleColumns, searchClip, searchScales } from './awq-search.ts';
 import { type Matrix, type Quantised, quantise } from './groups.ts';
 
 /** A layer's weights by slot; vectors (norms, biases) have one row. */
 export type Layer = Map<LayerSlot, Matrix>;
+
+type Heads = Pick<ModelConfig, 'headSize' | 'numHeads' | 'numKvHeads'>;
 
 export interface LayerResult {
   quantised: Map<LayerSlot, Quantised>;
@@ -36,21 +38,26 @@ export function roundLayer(layer: Layer, group: number): LayerResult {
 }
 
 /** activations.run(layer) must have been called. */
-export function searchLayer(original: Layer, group: number, activations: Activations): LayerResult {
+export function searchLayer(
+  original: Layer,
+  group: number,
+  activations: Activations,
+  heads: Heads,
+): LayerResult {
   const layer: Layer = new Map(original);
   const clips = new Map<LayerSlot, Float32Array>();
   for (const { readers, source, sourceBias } of families) {
     const samples = activations.inputsOf(readers[0], numSamples);
     const targets = readers.filter((slot) => canQuantise(original.get(slot) as Matrix, group));
     if (targets.length === 0) continue;
-    const scales = canFold(layer, source, samples)
-      ? searchScales(
-          targets.map((slot) => layer.get(slot) as Matrix),
-          group,
-          samples,
-        )
-      : new Float32Array(samples.cols).fill(1);
-    fold(layer, source, sourceBias, readers, scales);
+    const sources = sourcesOf(source, samples.cols, heads);
+    const scales = searchScales(
+      targets.map((slot) => layer.get(slot) as Matrix),
+      group,
+      samples,
+      sources,
+    );
+    fold(layer, { source, sourceBias, sources }, readers, scales);
     const scaled = scaleColumns(
       samples,
       scales.map((scale) => 1 / scale),
@@ -62,30 +69,48 @@ export function searchLayer(original: Layer, group: number, activations: Activat
   return finish(layer, group, clips);
 }
 
-/** Grouped-query attention hands one v to several heads: o's channels then have none of v to themselves. */
-function canFold(layer: Layer, source: LayerSlot, { cols }: Matrix): boolean {
-  const matrix = layer.get(source) as Matrix;
-  return (source.endsWith('norm') ? matrix.cols : matrix.rows) === cols;
+/**
+ * Where each input channel comes from: a channel of the norm, or a row of the matrix before. Grouped-query
+ * attention hands one v to several heads of o's inputs, which then share its scale.
+ */
+function sourcesOf(
+  source: LayerSlot,
+  channels: number,
+  { headSize, numHeads, numKvHeads }: Heads,
+): Int32Array {
+  const perGroup = numHeads / numKvHeads;
+  return Int32Array.from({ length: channels }, (_, channel) => {
+    if (source !== 'v_proj') return channel;
+    const head = Math.floor(channel / headSize);
+    return Math.floor(head / perGroup) * headSize + (channel % headSize);
+  });
 }
 
+interface Source {
+  source: LayerSlot;
+  sourceBias: LayerSlot | null;
+  sources: Int32Array;
+}
+
+/** Multiplies the readers' columns by the scales, and divides what feeds them. */
 function fold(
   layer: Layer,
-  source: LayerSlot,
-  sourceBias: LayerSlot | null,
+  { source, sourceBias, sources }: Source,
   readers: readonly LayerSlot[],
   scales: Float32Array,
 ): void {
-  const divide = (slot: LayerSlot | null, isVector: boolean) => {
-    const matrix = slot === null ? undefined : layer.get(slot);
-    if (slot === null || matrix === undefined) return;
-    const { cols } = matrix;
-    const values = matrix.values.map((value, i) => value / scales[isVector ? i : Math.floor(i / cols)]);
-    layer.set(slot, { ...matrix, values });
-  };
   for (const slot of readers) layer.set(slot, scaleColumns(layer.get(slot) as Matrix, scales));
-  if (scales.every((scale) => scale === 1)) return;
-  divide(source, source.endsWith('norm'));
-  divide(sourceBias, true);
+  const bySource = new Float32Array(scales.length);
+  sources.forEach((from, channel) => {
+    bySource[from] = scales[channel];
+  });
+  for (const slot of sourceBias === null ? [source] : [source, sourceBias]) {
+    const matrix = layer.get(slot);
+    if (matrix === undefined) continue;
+    const perScale = matrix.rows === 1 ? 1 : matrix.cols;
+    const values = matrix.values.map((value, i) => value / bySource[Math.floor(i / perScale)]);
+    layer.set(slot, { ...matrix, values });
+  }
 }
 
 function finish(layer: Layer, group: number, clips: ReadonlyMap<LayerSlot, Float32Array>): LayerResult {

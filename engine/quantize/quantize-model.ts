@@ -142,7 +142,7 @@ async function layerTensors(job: Job, layer: number, activations: Activations | 
   const { quantised, others } =
     activations === null
       ? roundLayer(matrices, options.groupSize)
-      : searchLayer(matrices, options.groupSize, activations);
+      : searchLayer(matrices, options.groupSize, activations, loaded.config);
   const nameOf = (slot: LayerSlot) => (entryOf.get(slot) as TensorEntry).name;
   return [
     ...[...quantised].flatMap(([slot, matrix]) => packAwq(nameOf(slot).replace(/\.weight$/, ''), matrix)),

@@ -76,7 +76,12 @@ describe('the search', () => {
   const plain = outputError(dequantise(quantise(matrix, 32, null)), matrix, inputs);
 
   it('finds scales that lose less than rounding alone', () => {
-    const scales = searchScales([matrix], 32, inputs);
+    const scales = searchScales(
+      [matrix],
+      32,
+      inputs,
+      Int32Array.from({ length: 64 }, (_, i) => i),
+    );
     const back = dequantise(quantise(scaleColumns(matrix, scales), 32, null));
     const inverse = scales.map((scale) => 1 / scale);
     expect(outputError(scaleColumns(back, inverse), matrix, inputs)).toBeLessThan(plain / 2);

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The whole road, once: train a model, fine-tune it with LoRA, merge, quantise by AWQ, serve, ask.
+#
+#     scripts/pipeline.sh OUT [PYTHON]
+#
+# PYTHON has torch, transformers and peft; without it the model that ships and its adapter stand in for the two trainings.
+# STEPS and LORA_STEPS are how long to train (default 60 and 40: a try, not a good model).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:?name a new folder for what is made}
+python=${2:-}
+quire() { node dist/server/cli.js "$@"; }
+[ ! -e "$out" ] || { echo "$out exists: name a new folder" >&2; exit 1; }
+mkdir -p "$out"
+
+if [ -n "$python" ]; then
+  "$python" scripts/demo-model/train.py "$out/model" --steps "${STEPS:-60}"
+  "$python" scripts/demo-model/train_lora.py "$out/model" "$out/adapter" --steps "${LORA_STEPS:-40}"
+else
+  echo "no PYTHON: beginning with models/quire-demo and its adapter"
+  cp -r models/quire-demo "$out/model"
+  cp -r models/quire-demo-rhymes "$out/adapter"
+fi
+quire merge-lora "$out/model" "$out/adapter" "$out/merged"
+quire quantize "$out/merged" "$out/awq" --method awq --group-size 64 --calibration models/quire-demo/calibration.txt
+quire eval perplexity "$out/awq" --text models/quire-demo/held-out.txt
+
+port=$(node -e 'const s = require("net").createServer().listen(0, () => { console.log(s.address().port); s.close(); })')
+quire serve "$out/awq" --port "$port" --served-model-name pipeline &
+server=$!
+trap 'kill "$server" 2>/dev/null || true' EXIT
+until curl -fsS "http://127.0.0.1:$port/health" >/dev/null 2>&1; do
+  kill -0 "$server" || { echo "the server ended" >&2; exit 1; }
+  sleep 0.1
+done
+curl -fsS "http://127.0.0.1:$port/v1/chat/completions" -H 'content-type: application/json' \
+  -d '{"messages": [{"role": "user", "content": "Hello! Who are you?"}], "temperature": 0, "max_tokens": 60}'
+echo
+kill "$server"
+wait "$server"
