@@ -4,11 +4,11 @@
 import { existsSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { floatsOf } from './floats.ts';
 import { Fields, isObject, type JsonObject, readJsonObject, shown } from './json-fields.ts';
 import type { LayerSlot, ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
-import { readTensorEntries, type TensorEntry, weightDtypeOf } from './safetensors.ts';
+import { readTensorEntries, type TensorEntry } from './safetensors.ts';
+import { readValues } from './tensor-values.ts';
 import { layerSlotOf, shapesOf } from './weight-map.ts';
 
 /** The update of one matrix: out += b^T (a x). */
@@ -58,8 +58,8 @@ export async function loadAdapter(folder: string, model: ModelConfig, maxRank: n
       const [outputs, inputs] = shapesOf(model)[place.slot];
       checkShape(a, [rank, inputs], weightsPath);
       checkShape(b, [outputs, rank], weightsPath);
-      const values = await readFloats(file, a, weightsPath);
-      const transposed = transpose(await readFloats(file, b, weightsPath), outputs, rank, scale);
+      const values = await readValues(file, a, weightsPath);
+      const transposed = transpose(await readValues(file, b, weightsPath), outputs, rank, scale);
       tensors.push({ ...place, rank, a: values, b: transposed });
     }
   } finally {
@@ -120,21 +120,6 @@ function checkShape(entry: TensorEntry, expected: readonly number[], path: strin
   throw new ModelError(
     `${path}: tensor ${entry.name} has shape ${shown(entry.shape)}, expected ${shown(expected)}: is it for another model?`,
   );
-}
-
-async function readFloats(
-  file: Awaited<ReturnType<typeof open>>,
-  entry: TensorEntry,
-  path: string,
-): Promise<Float32Array> {
-  const dtype = weightDtypeOf(entry, path);
-  const bytes = Buffer.alloc(entry.bytes);
-  await file.read(bytes, 0, entry.bytes, entry.offset);
-  const values = floatsOf(bytes, dtype);
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0)
-    throw new ModelError(`${path}: tensor ${entry.name} holds ${values[bad]}, allowed: finite numbers`);
-  return values;
 }
 
 function transpose(values: Float32Array, rows: number, cols: number, scale: number): Float32Array {

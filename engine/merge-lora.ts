@@ -4,12 +4,13 @@
 import { existsSync } from 'node:fs';
 import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { bytesOf, floatsOf } from './floats.ts';
+import { bytesOf } from './floats.ts';
 import { type AdapterTensor, loadAdapter } from './lora-adapter.ts';
 import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { loadModel } from './model-files.ts';
 import { openCheckpoint, type TensorEntry, weightDtypeOf } from './safetensors.ts';
+import { checkFinite, readValues } from './tensor-values.ts';
 import { layerSlotOf, shapesOf } from './weight-map.ts';
 
 const maxRank = 4096;
@@ -96,10 +97,7 @@ async function merged(
   { slot, rank, a, b }: AdapterTensor,
   config: ModelConfig,
 ): Promise<Buffer> {
-  const dtype = weightDtypeOf(entry, path);
-  const bytes = Buffer.alloc(entry.bytes);
-  await source.read(bytes, 0, entry.bytes, entry.offset);
-  const weights = floatsOf(bytes, dtype);
+  const weights = await readValues(source, entry, path);
   const [outputs, inputs] = shapesOf(config)[slot];
   const row = new Float64Array(inputs);
   for (let i = 0; i < outputs; i++) {
@@ -110,9 +108,8 @@ async function merged(
     }
     for (let j = 0; j < inputs; j++) weights[i * inputs + j] += row[j];
   }
-  const bad = weights.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new ModelError(`${path}: tensor ${entry.name} would hold ${weights[bad]} once merged`);
-  return bytesOf(weights, dtype);
+  checkFinite(weights, `${path}: tensor ${entry.name}, once merged,`);
+  return bytesOf(weights, weightDtypeOf(entry, path));
 }
 
 async function copyBytes(source: FileHandle, target: FileHandle, start: number, end: number): Promise<void> {

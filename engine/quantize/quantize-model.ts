@@ -5,12 +5,13 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { bytesOf, floatsOf } from '../floats.ts';
+import { bytesOf } from '../floats.ts';
 import { readJsonObject } from '../json-fields.ts';
 import type { LayerSlot } from '../model-config.ts';
 import { ModelError } from '../model-error.ts';
 import { type LoadedModel, loadModel } from '../model-files.ts';
-import { type Checkpoint, openCheckpoint, type TensorEntry, weightDtypeOf } from '../safetensors.ts';
+import { type Checkpoint, openCheckpoint, type TensorEntry } from '../safetensors.ts';
+import { readValues } from '../tensor-values.ts';
 import { layerSlotOf } from '../weight-map.ts';
 import { Activations } from './activations.ts';
 import type { Matrix } from './groups.ts';
@@ -154,17 +155,8 @@ async function layerTensors(job: Job, layer: number, activations: Activations | 
 
 async function readMatrix({ checkpoint }: Job, entry: TensorEntry): Promise<Matrix> {
   const path = checkpoint.paths[entry.file];
-  const bytes = Buffer.alloc(entry.bytes);
   const file = await open(path, 'r');
-  try {
-    await file.read(bytes, 0, entry.bytes, entry.offset);
-  } finally {
-    await file.close();
-  }
-  const values = floatsOf(bytes, weightDtypeOf(entry, path));
-  const bad = values.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0)
-    throw new ModelError(`${path}: tensor ${entry.name} holds ${values[bad]}, allowed: finite numbers`);
+  const values = await readValues(file, entry, path).finally(() => file.close());
   const [rows, cols] = entry.shape.length === 2 ? entry.shape : [1, entry.shape[0]];
   return { rows, cols, values };
 }
