@@ -33,7 +33,7 @@ function shippedModel(): string {
   const name = names.includes('quire-demo') ? 'quire-demo' : names[0];
   if (name === undefined) {
     throw new OptionError(
-      'no model is named and none ships yet: npm start -- MODEL, where MODEL is a folder or a Hub id such as Qwen/Qwen2.5-0.5B-Instruct',
+      'no model is named and models/ has none: npm start -- MODEL, where MODEL is a folder or a Hub id such as Qwen/Qwen2.5-0.5B-Instruct',
     );
   }
   return join(models, name);

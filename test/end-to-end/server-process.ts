@@ -45,13 +45,16 @@ export function runCli(
   });
 }
 
-/** Starts `quire serve MODEL ARGS` on a free port and waits until /health answers 200. */
-export async function startServer(model: string, args: string[] = []): Promise<ServerProcess> {
+/**
+ * Starts `quire serve MODEL ARGS` on a free port and waits until /health answers 200. A null model is the one that
+ * ships.
+ */
+export async function startServer(model: string | null, args: string[] = []): Promise<ServerProcess> {
   const port = await freePort();
   const child = spawn(process.execPath, [
     cli,
     'serve',
-    model,
+    ...(model === null ? [] : [model]),
     '--host',
     '127.0.0.1',
     '--port',
