@@ -43,6 +43,8 @@ export interface EngineOptions {
   maxLogprobs?: number;
   /** Adapters that may run in one step. Default 4. */
   maxLoras?: number;
+  /** Adapters in host memory, those in slots included. Default 64. */
+  maxCpuLoras?: number;
   /** Rank of an adapter at most, up to 512. Default 64. */
   maxLoraRank?: number;
   /** Threads that compute; null is one per core. */

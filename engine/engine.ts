@@ -152,6 +152,7 @@ export class Engine implements EngineApi {
   readonly #eosTokenIds: readonly number[];
   readonly #modelConfig: ModelConfig;
   readonly #maxLoraRank: number;
+  readonly #maxCpuLoras: number;
   readonly #adapters = new Map<string, AdapterDescription & { id: number }>();
   #nextAdapterId = 1;
   #lastStats = idleStats;
@@ -207,6 +208,7 @@ export class Engine implements EngineApi {
     this.#eosTokenIds = model.eosTokenIds;
     this.#modelConfig = model.config;
     this.#maxLoraRank = options.maxLoraRank ?? 64;
+    this.#maxCpuLoras = options.maxCpuLoras ?? 64;
     this.#nextSeed = options.seed == null ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
     this.#inFlight = new InFlight(options.observer ?? {}, (handles) => this.#port.abort(handles));
     this.description = {
@@ -297,7 +299,11 @@ export class Engine implements EngineApi {
 
   async loadAdapter(name: string, folder: string): Promise<void> {
     const { rank, tensors } = await loadAdapter(folder, this.#modelConfig, this.#maxLoraRank);
-    this.unloadAdapter(name);
+    if (!this.unloadAdapter(name) && this.#adapters.size >= this.#maxCpuLoras) {
+      throw new ModelError(
+        `${this.#adapters.size} adapters are in memory, allowed ${this.#maxCpuLoras} (--max-cpu-loras): unload one first`,
+      );
+    }
     // Never the same number twice: it also keeps cached prefixes of different weights apart.
     const id = this.#nextAdapterId++;
     this.#port.addAdapter(id, tensors);

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { bytesOf } from './floats.ts';
 import { type AdapterTensor, loadAdapter } from './lora-adapter.ts';
 import type { ModelConfig } from './model-config.ts';
-import { ModelError } from './model-error.ts';
+import { ModelError, writeError } from './model-error.ts';
 import { loadModel } from './model-files.ts';
 import { openCheckpoint, type TensorEntry, weightDtypeOf } from './safetensors.ts';
 import { checkFinite, readValues } from './tensor-values.ts';
@@ -41,7 +41,7 @@ export async function mergeLora(
     await rename(unfinished, out);
   } catch (error) {
     await rm(unfinished, { recursive: true, force: true });
-    throw error;
+    throw writeError(error, out);
   }
 }
 
@@ -122,7 +122,8 @@ async function copyBytes(source: FileHandle, target: FileHandle, start: number, 
 }
 
 async function writeAt(target: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  const { bytesWritten } = await target.write(bytes, 0, bytes.length, position);
-  if (bytesWritten !== bytes.length)
-    throw new ModelError('the disk is full: the merged model was not written');
+  // A write that finds little room writes a part; the next one tells why.
+  for (let done = 0; done < bytes.length; ) {
+    done += (await target.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
+  }
 }

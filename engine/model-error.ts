@@ -5,3 +5,12 @@
 export class ModelError extends Error {
   override name = 'ModelError';
 }
+
+const fullDisk: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/** The error of writing `out`; one line of its own when the disk has no room. */
+export function writeError(error: unknown, out: string): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (!fullDisk.has(code)) return error;
+  return new ModelError(`the disk has no room for ${out} (${code}): make some and run the command again`);
+}

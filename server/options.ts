@@ -49,6 +49,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'chat-template', kind: { type: 'text' }, fallback: null, help: 'file with a Jinja chat template instead of the model’s own' },
   { group: 'Model', name: 'lora-modules', kind: { type: 'list' }, fallback: [], help: 'LoRA adapter as name=folder, may be given several times; requests choose one by their model' },
   { group: 'Model', name: 'max-loras', kind: integer(0, 1024), fallback: 4, help: 'adapters that may run in one step; others wait in memory' },
+  { group: 'Model', name: 'max-cpu-loras', kind: integer(1, 100_000), fallback: 64, help: 'adapters in memory at most, running ones included' },
   { group: 'Model', name: 'max-lora-rank', kind: integer(1, 512), fallback: 64, help: 'rank of an adapter at most' },
   { group: 'Model', name: 'allow-runtime-lora', kind: { type: 'flag' }, fallback: false, help: 'let clients load adapters from folders of this machine, and unload them' },
   { group: 'Model', name: 'seed', kind: integer(0, 2 ** 32 - 1), fallback: null, help: 'seed of dummy weights and of requests that bring none; default a fresh one' },

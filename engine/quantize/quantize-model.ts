@@ -8,7 +8,7 @@ import { basename, join, resolve } from 'node:path';
 import { bytesOf } from '../floats.ts';
 import { readJsonObject } from '../json-fields.ts';
 import type { LayerSlot } from '../model-config.ts';
-import { ModelError } from '../model-error.ts';
+import { ModelError, writeError } from '../model-error.ts';
 import { type LoadedModel, loadModel } from '../model-files.ts';
 import { type Checkpoint, openCheckpoint, type TensorEntry } from '../safetensors.ts';
 import { readValues } from '../tensor-values.ts';
@@ -58,6 +58,21 @@ export async function quantizeModel(
     (_, i) => `model-${String(i + 1).padStart(5, '0')}-of-${total}.safetensors`,
   );
   const job: Job = { loaded, checkpoint, options, folder: `${resolve(out)}.unfinished`, names };
+  try {
+    const notConverted = await quantizeLayers(job, onLayer);
+    await rename(job.folder, out);
+    return { notConverted };
+  } catch (error) {
+    throw writeError(error, job.folder);
+  }
+}
+
+async function quantizeLayers(
+  job: Job,
+  onLayer: (done: number, total: number) => void,
+): Promise<QuantizeReport['notConverted']> {
+  const { loaded, options } = job;
+  const { numLayers } = loaded.config;
   await beginOrResume(job);
   const activations =
     options.method === 'awq' && options.calibration !== null
@@ -72,9 +87,7 @@ export async function quantizeModel(
   } finally {
     activations?.close();
   }
-  const notConverted = await finish(job);
-  await rename(job.folder, out);
-  return { notConverted };
+  return finish(job);
 }
 
 /** A folder of the same job is continued; one of another job is begun anew. */

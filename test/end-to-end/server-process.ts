@@ -26,13 +26,26 @@ export function freePort(): Promise<number> {
   });
 }
 
+export interface Ended {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
 /** Runs `quire ARGS` to its end. */
-export function runCli(
-  args: string[],
-  env: NodeJS.ProcessEnv = {},
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
+export function runCli(args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  return runToEnd(process.execPath, [cli, ...args], env);
+}
+
+/** Runs `quire ARGS` where no file may grow beyond so many kB, as on a disk that fills. */
+export function runCliInLittleRoom(args: string[], kilobytes: number): Promise<Ended> {
+  const script = `trap '' XFSZ; ulimit -f ${kilobytes}; exec "$@"`;
+  return runToEnd('bash', ['-c', script, 'bash', process.execPath, cli, ...args]);
+}
+
+function runToEnd(command: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, ...env } });
+    const child = spawn(command, args, { env: { ...process.env, ...env } });
     let stdout = '';
     let stderr = '';
     child.stdout.on('data', (chunk) => {

@@ -122,6 +122,20 @@ describe.skipIf(!hasStories)('adapters of stories260k', () => {
     await fastify.close();
   });
 
+  it('keeps no more adapters in memory than it may', async () => {
+    const small = await Engine.open({ model: storiesFolder, maxCpuLoras: 2 });
+    await small.loadAdapter('a', join(folder, 'rank-one'));
+    await small.loadAdapter('b', join(folder, 'rank-one'));
+    await small.loadAdapter('b', join(folder, 'rslora'));
+    await expect(small.loadAdapter('c', join(folder, 'rank-one'))).rejects.toThrow(
+      '2 adapters are in memory, allowed 2 (--max-cpu-loras): unload one first',
+    );
+    small.unloadAdapter('a');
+    await small.loadAdapter('c', join(folder, 'rank-one'));
+    expect([...small.adapters.keys()]).toEqual(['b', 'c']);
+    await small.close();
+  });
+
   it('offers no route for it unless told to', async () => {
     const { fastify } = await buildApp(engine, testAppOptions);
     const answer = await fastify.inject({ method: 'POST', url: '/v1/load_lora_adapter', payload: {} });

@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
 import { bytesOf, floatsOf } from '../../engine/floats.ts';
 import { mergeLora } from '../../engine/merge-lora.ts';
-import { runCli } from '../end-to-end/server-process.ts';
+import { runCli, runCliInLittleRoom } from '../end-to-end/server-process.ts';
 import { hasStories, storiesFolder } from '../stories260k.ts';
 
 const adapters = fileURLToPath(new URL('../golden/lora', import.meta.url));
@@ -59,6 +59,15 @@ describe.skipIf(!hasStories)('merge-lora', () => {
     await writeFile(join(base, 'model.safetensors'), weights);
     await truncate(join(base, 'model.safetensors'), 700_000);
     await refused(join(adapters, 'rslora'), /truncated/);
+  });
+
+  it('leaves nothing when the disk is full', async () => {
+    const out = join(folder, 'out');
+    const args = ['merge-lora', storiesFolder, join(adapters, 'rslora'), out];
+    const { code, stderr } = await runCliInLittleRoom(args, 200);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^quire: the disk has no room for .*out \(EFBIG\): make some .*\n$/m);
+    expect([existsSync(out), existsSync(`${out}.unfinished`)]).toEqual([false, false]);
   });
 
   it('refuses to write over anything', async () => {

@@ -10,7 +10,7 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { scaleColumns, searchClip, searchScales } from '../../engine/quantize/awq-search.ts';
 import { asHalf, dequantise, type Matrix, quantise } from '../../engine/quantize/groups.ts';
-import { runCli } from '../end-to-end/server-process.ts';
+import { runCli, runCliInLittleRoom } from '../end-to-end/server-process.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
 import { randomInts } from './random.ts';
 
@@ -153,6 +153,16 @@ describe.skipIf(!hasStories)('quire quantize', () => {
     expect(existsSync(`${out}.unfinished`)).toBe(false);
     for (const name of shards)
       expect(await readFile(join(out, name))).toEqual(await readFile(join(whole, name)));
+  });
+
+  it('says so when the disk is full, and goes on when there is room again', async () => {
+    const out = join(folder, 'out');
+    const flags = ['quantize', storiesFolder, out, '--group-size', '32', '--method', 'rtn'];
+    const { code, stderr } = await runCliInLittleRoom(flags, 40);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^quire: the disk has no room for .*out.unfinished \(EFBIG\): make some .*\n$/m);
+    expect(existsSync(out)).toBe(false);
+    expect((await runCli(flags)).code).toBe(0);
   });
 
   it('refuses in one line', async () => {
