@@ -52,6 +52,36 @@
       'type': 'executable',
       'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/\' + f).join(\' \')")'],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512']
+    },
+    {
+      # The CUDA sources as they are, for the emulator (simt/): g++ instead of nvcc.
+      'target_name': 'cuda_emulated',
+      'type': 'static_library',
+      'conditions': [['target_arch=="x64"', {
+        'sources': [
+          'cuda/attention.cu', 'cuda/awq_dequantise.cu', 'cuda/awq_matmul.cu', 'cuda/awq_pack.cc', 'cuda/elementwise.cu',
+          'cuda/flash_attention_prefill.cu', 'cuda/lora_matmul.cu', 'cuda/paged_attention_decode.cu', 'cuda/rms_norm.cu',
+          'cuda/rope_and_cache.cu', 'simt/simt.cc', 'simt/stream.cc'
+        ],
+        'rules': [{
+          'rule_name': 'emulate',
+          'extension': 'cu',
+          'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'simt/simt.h', 'ops.h'],
+          'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).o'],
+          'process_outputs_as_sources': 1,
+          'action': [
+            '<!(node -p "process.env.CXX || \'g++\'")', '-std=c++17', '-O2', '-fPIC', '-Wall', '-Wextra', '-Wno-unknown-pragmas',
+            '-I.', '-x', 'c++', '-c', '<(RULE_INPUT_PATH)', '-o', '<@(_outputs)'
+          ]
+        }]
+      }]]
+    },
+    {
+      'target_name': 'cuda_test',
+      'type': 'executable',
+      'include_dirs': ['../test/native', '../test/native/cuda'],
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native/cuda\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/cuda/\' + f).join(\' \')")'],
+      'dependencies': ['kernels', 'cuda_emulated']
     }
   ]
 }

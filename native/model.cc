@@ -258,8 +258,8 @@ void Model::sample(int num_logits_rows) {
   float* added = gathered_hidden_.data();
   for (int first = 0; first < num_logits_rows; first += kLogitsRows) {
     const int rows = std::min(kLogitsRows, num_logits_rows - first);
-    ops_->gather_rows({residual, residual_.data(), batch.logits_rows + first, rows, size}, pool_);
-    ops_->gather_rows({added, hidden_.data(), batch.logits_rows + first, rows, size}, pool_);
+    ops_->gather_rows({residual, residual_.data(), batch.logits_rows + first, rows, size, 4}, pool_);
+    ops_->gather_rows({added, hidden_.data(), batch.logits_rows + first, rows, size, 4}, pool_);
     ops_->rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps}, pool_);
     float* logits = logits_.data() + (options_.keep_logits ? int64_t{first} * config_.vocab_size : 0);
     matmul(logits, config_.vocab_size, added, weights_.lm_head, Tensor{}, rows);

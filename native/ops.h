@@ -14,9 +14,14 @@
 
 #include "batch.h"
 #include "tensor.h"
-#include "thread_pool.h"
 
 namespace quire {
+
+// What ops run on: ThreadPool, or cuda::Stream.
+class Executor {
+ protected:
+  ~Executor() = default;
+};
 
 // out[t, :] = table[token_ids[t], :]. out [T, H] f32, table [V, H] any dtype.
 struct EmbedArgs {
@@ -29,9 +34,9 @@ struct EmbedArgs {
 // residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps)
 // * weight. out, residual, x are [T, size]; weight [1, size]. out may alias x.
 struct RmsNormArgs {
-  float* out;
+  void* out;
   float* residual;
-  const float* x;  // may be null
+  const void* x;  // may be null
   const Tensor* weight;
   int num_tokens;
   int size;
@@ -42,13 +47,14 @@ struct RmsNormArgs {
 // [1, N] or null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side
 // by side).
 struct MatmulArgs {
-  float* out;
-  const float* x;
+  void* out;
+  const void* x;
   const Tensor* weight;
   const Tensor* bias;
   int num_tokens;
   int64_t x_stride;
   int64_t out_stride;
+  bool is_f32_out = false;  // out is f32 whatever the activations are
 };
 
 // One low-rank update of one matrix (LoRA, arXiv 2106.09685): b holds B transposed and already times its
@@ -65,8 +71,8 @@ constexpr int kMaxLoraRank = 512;
 // stay as they are. Rows of any adapters mix in one call (S-LoRA, arXiv 2311.03285). x [T, K], out [T, N],
 // strided.
 struct LoraMatmulArgs {
-  float* out;
-  const float* x;
+  void* out;
+  const void* x;
   const LoraMatrix* matrices;  // [slots]
   const int32_t* token_slots;  // [T] -1 for none
   int num_tokens;
@@ -91,7 +97,7 @@ struct RopeTableArgs {
 // go to their slot (-1: none). qkv is [T, (Hq + 2 * Hkv) * D]: q heads, k heads, v heads. Sequences never
 // share a slot.
 struct RopeAndCacheArgs {
-  float* qkv;
+  void* qkv;
   const KvCache* cache;
   const int32_t* slot_mapping;
   const float* rope_table;  // of RopeTableArgs
@@ -109,8 +115,8 @@ struct RopeAndCacheArgs {
 // Online softmax over key tiles at absolute positions; the score matrix never exists (FlashAttention-2,
 // arXiv 2307.08691). q is the q part of qkv: row stride q_stride; out [T, Hq * D].
 struct AttentionArgs {
-  float* out;
-  const float* q;
+  void* out;
+  const void* q;
   int64_t q_stride;
   const KvCache* cache;
   const int32_t* query_start_loc;  // [N+1]
@@ -122,23 +128,30 @@ struct AttentionArgs {
   int num_heads;
   float scale;
   int sliding_window;
+  // What the host knows of the arrays above, for a backend that cannot look: sequences at the front with one
+  // query each, the most queries of a sequence, the longest context.
+  int num_decodes = 0;
+  int max_queries = 0;
+  int max_context_len = 0;
 };
 
 // out[t, i] = act(gate_up[t, i]) * gate_up[t, size + i]. gate_up [T, 2 * size], out [T, size].
 struct GatedActivationArgs {
-  float* out;
-  const float* gate_up;
+  void* out;
+  const void* gate_up;
   int num_tokens;
   int size;
 };
 
-// out[r, :] = x[rows[r], :]. Brings the rows whose logits are wanted together. x [T, size], out [L, size].
+// out[r, :] = x[rows[r], :]. Brings the rows whose logits are wanted together. x [T, size], out [L, size],
+// elements of element_size bytes.
 struct GatherRowsArgs {
-  float* out;
-  const float* x;
+  void* out;
+  const void* x;
   const int32_t* rows;
   int num_rows;
   int size;
+  int element_size;
 };
 
 // For rows [first_row, first_row + num_rows) of the batch's L rows: reports log-probabilities of the raw
@@ -166,18 +179,19 @@ struct CopyBlocksArgs {
 
 struct Ops {
   const char* name;
-  void (*embed)(const EmbedArgs&, ThreadPool&);
-  void (*rms_norm)(const RmsNormArgs&, ThreadPool&);
-  void (*matmul)(const MatmulArgs&, ThreadPool&);
-  void (*lora_matmul)(const LoraMatmulArgs&, ThreadPool&);
-  void (*rope_table)(const RopeTableArgs&, ThreadPool&);
-  void (*rope_and_cache)(const RopeAndCacheArgs&, ThreadPool&);
-  void (*attention)(const AttentionArgs&, ThreadPool&);
-  void (*silu_mul)(const GatedActivationArgs&, ThreadPool&);
-  void (*gelu_mul)(const GatedActivationArgs&, ThreadPool&);
-  void (*gather_rows)(const GatherRowsArgs&, ThreadPool&);
-  void (*sample)(const SampleArgs&, ThreadPool&);
-  void (*copy_blocks)(const CopyBlocksArgs&, ThreadPool&);
+  DType activations;
+  void (*embed)(const EmbedArgs&, Executor&);
+  void (*rms_norm)(const RmsNormArgs&, Executor&);
+  void (*matmul)(const MatmulArgs&, Executor&);
+  void (*lora_matmul)(const LoraMatmulArgs&, Executor&);
+  void (*rope_table)(const RopeTableArgs&, Executor&);
+  void (*rope_and_cache)(const RopeAndCacheArgs&, Executor&);
+  void (*attention)(const AttentionArgs&, Executor&);
+  void (*silu_mul)(const GatedActivationArgs&, Executor&);
+  void (*gelu_mul)(const GatedActivationArgs&, Executor&);
+  void (*gather_rows)(const GatherRowsArgs&, Executor&);
+  void (*sample)(const SampleArgs&, Executor&);
+  void (*copy_blocks)(const CopyBlocksArgs&, Executor&);
 };
 
 const Ops& reference_ops();

@@ -1,4 +1,4 @@
-// A weight or cache as it lies in memory. Activations are always f32 on the CPU.
+// A weight or cache as it lies in memory.
 #pragma once
 
 #include <cstddef>
@@ -44,5 +44,9 @@ struct KvCache {
   int num_kv_heads = 0;
   int head_size = 0;
 };
+
+// Activations as the CPU has them.
+inline float* f32(void* activations) { return static_cast<float*>(activations); }
+inline const float* f32(const void* activations) { return static_cast<const float*>(activations); }
 
 }  // namespace quire

@@ -9,9 +9,11 @@
 #include <thread>
 #include <vector>
 
+#include "ops.h"
+
 namespace quire {
 
-class ThreadPool {
+class ThreadPool : public Executor {
  public:
   // num_threads >= 1 counts the caller; num_threads - 1 threads are started.
   explicit ThreadPool(int num_threads);
@@ -56,5 +58,18 @@ class ThreadPool {
   std::atomic<int64_t> next_piece_{0};
   std::exception_ptr error_;
 };
+
+namespace internal {
+template <auto kOp>
+struct OnThreads;
+template <typename Args, void (*kOp)(const Args&, ThreadPool&)>
+struct OnThreads<kOp> {
+  static void run(const Args& args, Executor& executor) { kOp(args, static_cast<ThreadPool&>(executor)); }
+};
+}  // namespace internal
+
+// An op of the CPU, as the table wants it.
+template <auto kOp>
+constexpr auto on_threads = &internal::OnThreads<kOp>::run;
 
 }  // namespace quire

@@ -10,6 +10,7 @@
 #include "cpu/simd.h"
 #include "cpu/softmax_state.h"
 #include "ops.h"
+#include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
 
@@ -151,13 +152,13 @@ inline void attend_piece(const AttentionArgs& a, int s, const HeadSpan& heads, i
       const int last = visible < kTile ? visible : kTile;
       if (first >= last) continue;
       const int64_t t = a.query_start_loc[s] + query;
-      const float* q = a.q + t * a.q_stride + int64_t{heads.first + r % group} * size;
+      const float* q = f32(a.q) + t * a.q_stride + int64_t{heads.first + r % group} * size;
       attend_tile(states[r], q, tile, first, last, a.scale);
     }
   }
   for (int r = 0; r < num_rows; r++) {
     const int64_t t = a.query_start_loc[s] + first_query + r / group;
-    states[r].normalise(a.out + (t * a.num_heads + heads.first + r % group) * size);
+    states[r].normalise(f32(a.out) + (t * a.num_heads + heads.first + r % group) * size);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "cpu/simd.h"
 #include "float16.h"
 #include "ops.h"
+#include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
 
@@ -57,12 +58,12 @@ inline void rms_norm(const RmsNormArgs& a, ThreadPool& pool) {
   for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
     float* residual = a.residual + t * a.size;
     if (a.x != nullptr) {
-      const float* x = a.x + t * a.size;
+      const float* x = f32(a.x) + t * a.size;
       for_each_vector(a.size, [&](int i, int n) {
         store_up_to(residual + i, add(load_up_to<F32>(residual + i, n), load_up_to<F32>(x + i, n)), n);
       });
     }
-    rms_norm_row(a.out + t * a.size, residual, *a.weight, a.size, a.eps);
+    rms_norm_row(f32(a.out) + t * a.size, residual, *a.weight, a.size, a.eps);
   });
 }
 
@@ -101,7 +102,7 @@ inline void rope_and_cache_token(const RopeAndCacheArgs& a, int64_t t) {
   const KvCache& cache = *a.cache;
   const int size = cache.head_size;
   const int num_rotated = a.num_heads + cache.num_kv_heads;
-  float* row = a.qkv + t * (num_rotated + cache.num_kv_heads) * size;
+  float* row = f32(a.qkv) + t * (num_rotated + cache.num_kv_heads) * size;
   const float* cos = a.rope_table + t * 2 * a.num_freqs;
   for (int h = 0; h < num_rotated; h++) {
     float* head = row + h * size;
@@ -137,10 +138,10 @@ inline Vec gelu_tanh(Vec x) {
 template <typename Activation>
 inline void gated(const GatedActivationArgs& a, ThreadPool& pool, const Activation& activation) {
   for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
-    const float* gate = a.gate_up + t * 2 * a.size;
+    const float* gate = f32(a.gate_up) + t * 2 * a.size;
     for_each_vector(a.size, [&](int i, int n) {
       const Vec value = mul(activation(load_up_to<F32>(gate + i, n)), load_up_to<F32>(gate + a.size + i, n));
-      store_up_to(a.out + t * a.size + i, value, n);
+      store_up_to(f32(a.out) + t * a.size + i, value, n);
     });
   });
 }
@@ -154,8 +155,10 @@ inline void gelu_mul(const GatedActivationArgs& a, ThreadPool& pool) {
 }
 
 inline void gather_rows(const GatherRowsArgs& a, ThreadPool& pool) {
+  const int64_t bytes = int64_t{a.size} * a.element_size;
   for_each_row(pool, a.num_rows, a.size, [&](int64_t r) {
-    std::memcpy(a.out + r * a.size, a.x + int64_t{a.rows[r]} * a.size, sizeof(float) * a.size);
+    std::memcpy(static_cast<char*>(a.out) + r * bytes, static_cast<const char*>(a.x) + a.rows[r] * bytes,
+                static_cast<size_t>(bytes));
   });
 }
 

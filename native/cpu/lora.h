@@ -7,6 +7,7 @@
 
 #include "cpu/simd.h"
 #include "ops.h"
+#include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
 
@@ -43,7 +44,7 @@ inline void lora_matmul(const LoraMatmulArgs& a, ThreadPool& pool) {
   pool.parallel_for(a.num_tokens, [&](int64_t t, int) {
     if (a.token_slots[t] < 0) return;
     const LoraMatrix& m = a.matrices[a.token_slots[t]];
-    if (m.a != nullptr) lora_row(a.out + t * a.out_stride, a.x + t * a.x_stride, m, a);
+    if (m.a != nullptr) lora_row(f32(a.out) + t * a.out_stride, f32(a.x) + t * a.x_stride, m, a);
   });
 }
 

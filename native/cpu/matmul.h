@@ -9,6 +9,7 @@
 
 #include "cpu/simd.h"
 #include "ops.h"
+#include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
 
@@ -50,7 +51,7 @@ inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
   const int64_t num_inputs = a.weight->cols;
   WeightRow<T> w[kRows];
   for (int r = 0; r < kRows; r++) w[r] = WeightRow<T>(*a.weight, row + r);
-  const float* x = a.x + token * a.x_stride;
+  const float* x = f32(a.x) + token * a.x_stride;
   Vec acc[kRows][kTokens];
   for (int r = 0; r < kRows; r++) {
     for (int t = 0; t < kTokens; t++) acc[r][t] = zero();
@@ -71,7 +72,7 @@ inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
     }
   }
   for (int t = 0; t < kTokens; t++) {
-    float* out = a.out + (token + t) * a.out_stride + row;
+    float* out = f32(a.out) + (token + t) * a.out_stride + row;
     for (int r = 0; r < kRows; r++) out[r] = sum(acc[r][t]);
   }
 }
@@ -101,7 +102,7 @@ inline void matmul_block(const MatmulArgs& a, int64_t first_row, int64_t last_ro
     using B = decltype(tag);
     const auto* bias = static_cast<const typename B::Storage*>(a.bias->data);
     for (int64_t t = first; t < last; t++) {
-      float* out = a.out + t * a.out_stride;
+      float* out = f32(a.out) + t * a.out_stride;
       for_each_vector(static_cast<int>(last_row - first_row), [&](int i, int n) {
         const Vec sum = add(load_up_to<F32>(out + first_row + i, n), load_up_to<B>(bias + first_row + i, n));
         store_up_to(out + first_row + i, sum, n);

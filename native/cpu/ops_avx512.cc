@@ -7,20 +7,13 @@
 #define QUIRE_AVX512
 #define QUIRE_VARIANT avx512
 
-#include "cpu/attention.h"
 #include "cpu/cpu_features.h"
-#include "cpu/elementwise.h"
-#include "cpu/lora.h"
-#include "cpu/matmul.h"
-#include "cpu/sampler.h"
+#include "cpu/table.h"
 
 namespace quire {
 
 const Ops* cpu_ops_avx512() {
-  static constexpr Ops kOps = {
-      "cpu avx512",        avx512::embed,          avx512::rms_norm,   avx512::matmul,   avx512::lora_matmul,
-      avx512::rope_table,  avx512::rope_and_cache, avx512::attention,  avx512::silu_mul, avx512::gelu_mul,
-      avx512::gather_rows, avx512::sample,         avx512::copy_blocks};
+  static constexpr Ops kOps = avx512::make_table("cpu avx512");
   return cpu_has_avx512() ? &kOps : nullptr;
 }
 

@@ -3,21 +3,13 @@
 #define QUIRE_PORTABLE
 #define QUIRE_VARIANT portable
 
-#include "cpu/attention.h"
-#include "cpu/elementwise.h"
-#include "cpu/lora.h"
-#include "cpu/matmul.h"
-#include "cpu/sampler.h"
+#include "cpu/table.h"
 #include "ops.h"
 
 namespace quire {
 
 const Ops* cpu_ops_portable() {
-  static constexpr Ops kOps = {"cpu portable",           portable::embed,       portable::rms_norm,
-                               portable::matmul,         portable::lora_matmul, portable::rope_table,
-                               portable::rope_and_cache, portable::attention,   portable::silu_mul,
-                               portable::gelu_mul,       portable::gather_rows, portable::sample,
-                               portable::copy_blocks};
+  static constexpr Ops kOps = portable::make_table("cpu portable");
   return &kOps;
 }
 

@@ -12,6 +12,7 @@
 #include "cpu/softmax_state.h"
 #include "ops.h"
 #include "philox.h"
+#include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
 

@@ -9,6 +9,7 @@
 
 #include "float16.h"
 #include "reference/sampler.h"
+#include "thread_pool.h"
 
 namespace quire {
 
@@ -35,8 +36,8 @@ void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, fl
 void rms_norm(const RmsNormArgs& a, ThreadPool&) {
   for (int64_t t = 0; t < a.num_tokens; t++) {
     float* residual = a.residual + t * a.size;
-    for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += a.x[t * a.size + i];
-    rms_norm_row(a.out + t * a.size, residual, *a.weight, a.size, a.eps);
+    for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += f32(a.x)[t * a.size + i];
+    rms_norm_row(f32(a.out) + t * a.size, residual, *a.weight, a.size, a.eps);
   }
 }
 
@@ -46,9 +47,9 @@ void matmul(const MatmulArgs& a, ThreadPool&) {
     for (int64_t n = 0; n < a.weight->rows; n++) {
       double sum = a.bias != nullptr ? element(a.bias->data, a.bias->dtype, n) : 0;
       for (int64_t k = 0; k < num_inputs; k++) {
-        sum += double{a.x[t * a.x_stride + k]} * matrix_element(*a.weight, n, k);
+        sum += double{f32(a.x)[t * a.x_stride + k]} * matrix_element(*a.weight, n, k);
       }
-      a.out[t * a.out_stride + n] = static_cast<float>(sum);
+      f32(a.out)[t * a.out_stride + n] = static_cast<float>(sum);
     }
   }
 }
@@ -60,10 +61,10 @@ void lora_matmul(const LoraMatmulArgs& a, ThreadPool&) {
     for (int64_t r = 0; m.a != nullptr && r < m.rank; r++) {
       double inner = 0;
       for (int64_t k = 0; k < a.num_inputs; k++) {
-        inner += double{m.a[r * a.num_inputs + k]} * a.x[t * a.x_stride + k];
+        inner += double{m.a[r * a.num_inputs + k]} * f32(a.x)[t * a.x_stride + k];
       }
       for (int64_t n = 0; n < a.num_outputs; n++) {
-        a.out[t * a.out_stride + n] += static_cast<float>(inner * m.b[r * a.num_outputs + n]);
+        f32(a.out)[t * a.out_stride + n] += static_cast<float>(inner * m.b[r * a.num_outputs + n]);
       }
     }
   }
@@ -94,7 +95,7 @@ void rope_and_cache(const RopeAndCacheArgs& a, ThreadPool&) {
   const int size = cache.head_size;
   const int num_rotated = a.num_heads + cache.num_kv_heads;
   for (int64_t t = 0; t < a.num_tokens; t++) {
-    float* row = a.qkv + t * (num_rotated + cache.num_kv_heads) * size;
+    float* row = f32(a.qkv) + t * (num_rotated + cache.num_kv_heads) * size;
     const float* cos = a.rope_table + t * 2 * a.num_freqs;
     for (int h = 0; h < num_rotated; h++) {
       float* head = row + h * size;
@@ -154,8 +155,8 @@ void attention(const AttentionArgs& a, ThreadPool&) {
       const int position = a.context_lens[s] - num_queries + j;
       const int first = a.sliding_window > 0 ? std::max(0, position - a.sliding_window + 1) : 0;
       for (int h = 0; h < a.num_heads; h++) {
-        attend(a, a.q + t * a.q_stride + h * size, a.out + (t * a.num_heads + h) * size, h / group, blocks,
-               first, position);
+        attend(a, f32(a.q) + t * a.q_stride + h * size, f32(a.out) + (t * a.num_heads + h) * size, h / group,
+               blocks, first, position);
       }
     }
   }
@@ -164,9 +165,9 @@ void attention(const AttentionArgs& a, ThreadPool&) {
 void silu_mul(const GatedActivationArgs& a, ThreadPool&) {
   for (int64_t t = 0; t < a.num_tokens; t++) {
     for (int i = 0; i < a.size; i++) {
-      const double gate = a.gate_up[t * 2 * a.size + i];
-      const double up = a.gate_up[t * 2 * a.size + a.size + i];
-      a.out[t * a.size + i] = static_cast<float>(gate / (1 + std::exp(-gate)) * up);
+      const double gate = f32(a.gate_up)[t * 2 * a.size + i];
+      const double up = f32(a.gate_up)[t * 2 * a.size + a.size + i];
+      f32(a.out)[t * a.size + i] = static_cast<float>(gate / (1 + std::exp(-gate)) * up);
     }
   }
 }
@@ -175,17 +176,19 @@ void gelu_mul(const GatedActivationArgs& a, ThreadPool&) {
   constexpr double kSqrt2OverPi = 0.7978845608028654;
   for (int64_t t = 0; t < a.num_tokens; t++) {
     for (int i = 0; i < a.size; i++) {
-      const double gate = a.gate_up[t * 2 * a.size + i];
-      const double up = a.gate_up[t * 2 * a.size + a.size + i];
+      const double gate = f32(a.gate_up)[t * 2 * a.size + i];
+      const double up = f32(a.gate_up)[t * 2 * a.size + a.size + i];
       const double inner = kSqrt2OverPi * (gate + 0.044715 * gate * gate * gate);
-      a.out[t * a.size + i] = static_cast<float>(0.5 * gate * (1 + std::tanh(inner)) * up);
+      f32(a.out)[t * a.size + i] = static_cast<float>(0.5 * gate * (1 + std::tanh(inner)) * up);
     }
   }
 }
 
 void gather_rows(const GatherRowsArgs& a, ThreadPool&) {
+  const int64_t bytes = int64_t{a.size} * a.element_size;
   for (int64_t r = 0; r < a.num_rows; r++) {
-    std::memcpy(a.out + r * a.size, a.x + int64_t{a.rows[r]} * a.size, sizeof(float) * a.size);
+    std::memcpy(static_cast<char*>(a.out) + r * bytes, static_cast<const char*>(a.x) + a.rows[r] * bytes,
+                static_cast<size_t>(bytes));
   }
 }
 
@@ -208,9 +211,20 @@ void sample(const SampleArgs& a, ThreadPool&) {
 }  // namespace
 
 const Ops& reference_ops() {
-  static const Ops ops = {"reference", embed,          rms_norm,   matmul,   lora_matmul,
-                          rope_table,  rope_and_cache, attention,  silu_mul, gelu_mul,
-                          gather_rows, sample,         copy_blocks};
+  static const Ops ops = {"reference",
+                          DType::kF32,
+                          on_threads<embed>,
+                          on_threads<rms_norm>,
+                          on_threads<matmul>,
+                          on_threads<lora_matmul>,
+                          on_threads<rope_table>,
+                          on_threads<rope_and_cache>,
+                          on_threads<attention>,
+                          on_threads<silu_mul>,
+                          on_threads<gelu_mul>,
+                          on_threads<gather_rows>,
+                          on_threads<sample>,
+                          on_threads<copy_blocks>};
   return ops;
 }
 

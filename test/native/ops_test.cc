@@ -20,6 +20,7 @@
 #include "philox.h"
 #include "sampler_cases.h"
 #include "test_tools.h"
+#include "thread_pool.h"
 
 namespace quire::test {
 
@@ -159,8 +160,8 @@ void test_embed_and_gather(Run& run, const Ops& ops) {
         run.check(expected == found, "embed");
         for (int32_t& id : ids) id = run.below(tokens);
         std::vector<float> expected_rows(tokens * size), found_rows(tokens * size);
-        reference_ops().gather_rows({expected_rows.data(), found.data(), ids.data(), tokens, size}, pool);
-        ops.gather_rows({found_rows.data(), found.data(), ids.data(), tokens, size}, pool);
+        reference_ops().gather_rows({expected_rows.data(), found.data(), ids.data(), tokens, size, 4}, pool);
+        ops.gather_rows({found_rows.data(), found.data(), ids.data(), tokens, size, 4}, pool);
         run.check(expected_rows == found_rows, "gather_rows");
       }
     }

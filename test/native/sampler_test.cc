@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "sampler_cases.h"
+#include "thread_pool.h"
 
 namespace quire::test {
 

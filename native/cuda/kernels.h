@@ -1,0 +1,32 @@
+// The launchers of the CUDA kernels: ops.h's contracts, for activations of type T (Half or BFloat).
+#pragma once
+
+#include "cuda/device.h"
+#include "ops.h"
+
+namespace quire::cuda {
+
+void embed(const EmbedArgs& a, Executor& stream);
+void rope_table(const RopeTableArgs& a, Executor& stream);
+void gather_rows(const GatherRowsArgs& a, Executor& stream);
+void copy_blocks(const CopyBlocksArgs& a, Executor& stream);
+void sample(const SampleArgs& a, Executor& stream);
+
+template <typename T>
+void rms_norm(const RmsNormArgs& a, Executor& stream);
+template <typename T>
+void rope_and_cache(const RopeAndCacheArgs& a, Executor& stream);
+template <typename T>
+void silu_mul(const GatedActivationArgs& a, Executor& stream);
+template <typename T>
+void gelu_mul(const GatedActivationArgs& a, Executor& stream);
+template <typename T>
+void lora_matmul(const LoraMatmulArgs& a, Executor& stream);
+// Dense by cuBLASLt, 4-bit by awq_matmul.
+template <typename T>
+void matmul(const MatmulArgs& a, Executor& stream);
+// Sequences with one query by paged_attention_decode, the others by flash_attention_prefill.
+template <typename T>
+void attention(const AttentionArgs& a, Executor& stream);
+
+}  // namespace quire::cuda

@@ -1,0 +1,88 @@
+#include "cuda/stream.h"
+
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace quire::cuda {
+
+namespace {
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string("CUDA ") + what + ": " + cudaGetErrorString(error));
+}
+
+cudaStream_t as_stream(void* handle) { return static_cast<cudaStream_t>(handle); }
+
+}  // namespace
+
+Stream::Stream(int device) {
+  check(cudaSetDevice(device), "device");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
+  handle_ = stream;
+  counters_ = static_cast<uint32_t*>(allocate(kCounters * sizeof(uint32_t)));
+  clear(counters_, kCounters * sizeof(uint32_t));
+  check(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
+        "device attributes");
+}
+
+Stream::~Stream() {
+  cudaFree(counters_);
+  cudaFree(scratch_);
+  cudaStreamDestroy(as_stream(handle_));
+}
+
+void* Stream::allocate(size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMalloc(&memory, bytes), ("memory of " + std::to_string(bytes) + " bytes").c_str());
+  return memory;
+}
+
+void Stream::release(void* memory) { cudaFree(memory); }
+
+void* Stream::allocate_pinned(size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes), ("pinned memory of " + std::to_string(bytes) + " bytes").c_str());
+  return memory;
+}
+
+void Stream::release_pinned(void* memory) { cudaFreeHost(memory); }
+
+void Stream::upload(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, as_stream(handle_)), "upload");
+}
+
+void Stream::upload_rows(void* to, const void* from, size_t bytes, size_t pitch, size_t rows) {
+  check(cudaMemcpy2DAsync(to, pitch, from, pitch, bytes, rows, cudaMemcpyHostToDevice, as_stream(handle_)),
+        "upload");
+}
+
+void Stream::download(void* to, const void* from, size_t bytes) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, as_stream(handle_)), "download");
+}
+
+void Stream::clear(void* memory, size_t bytes) {
+  check(cudaMemsetAsync(memory, 0, bytes, as_stream(handle_)), "clearing of memory");
+}
+
+void Stream::synchronise() { check(cudaStreamSynchronize(as_stream(handle_)), "step"); }
+
+size_t Stream::free_bytes() const {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "free memory");
+  return free;
+}
+
+void Stream::reserve_scratch(size_t bytes) {
+  if (bytes <= scratch_bytes_) return;
+  synchronise();
+  release(scratch_);
+  scratch_ = nullptr;
+  scratch_ = allocate(bytes);
+  scratch_bytes_ = bytes;
+}
+
+}  // namespace quire::cuda

@@ -1,0 +1,57 @@
+// A GPU's queue of work, and its memory: everything on one stream, nothing synchronises but synchronise().
+// Implemented over the CUDA runtime (stream.cu), and over the emulator (simt/stream.cc), where every call is
+// done when it returns.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ops.h"
+
+namespace quire::cuda {
+
+class Stream : public Executor {
+ public:
+  // Takes device `device` for the calling thread. Throws std::runtime_error naming what the driver said.
+  explicit Stream(int device);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  void* handle() const { return handle_; }
+  int num_multiprocessors() const { return num_multiprocessors_; }
+
+  // Device memory, and memory of the host that copies to it without a detour. Throw when there is none.
+  void* allocate(size_t bytes);
+  void release(void* memory);
+  void* allocate_pinned(size_t bytes);
+  void release_pinned(void* memory);
+
+  void upload(void* to, const void* from, size_t bytes);
+  // rows of `bytes` bytes, `pitch` apart on both sides.
+  void upload_rows(void* to, const void* from, size_t bytes, size_t pitch, size_t rows);
+  void download(void* to, const void* from, size_t bytes);
+  void clear(void* memory, size_t bytes);
+  // Waits for everything before. Throws what went wrong in any of it.
+  void synchronise();
+
+  size_t free_bytes() const;
+
+  // kCounters numbers that are zero whenever no kernel runs: for blocks that count each other.
+  uint32_t* counters() const { return counters_; }
+  static constexpr int kCounters = 1 << 16;
+
+  // Scratch of the ops: grows only between steps, so that a step allocates nothing.
+  void reserve_scratch(size_t bytes);
+  void* scratch() const { return scratch_; }
+  size_t scratch_bytes() const { return scratch_bytes_; }
+
+ private:
+  void* handle_ = nullptr;
+  uint32_t* counters_ = nullptr;
+  void* scratch_ = nullptr;
+  size_t scratch_bytes_ = 0;
+  int num_multiprocessors_ = 1;
+};
+
+}  // namespace quire::cuda

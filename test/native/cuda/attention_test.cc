@@ -1,0 +1,142 @@
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/attention_launch.h"
+#include "cuda/kernels.h"
+#include "cuda_cases.h"
+#include "device_buffer.h"
+#include "thread_pool.h"
+
+namespace quire::test {
+
+namespace {
+
+struct Case {
+  int head_size, num_heads, num_kv_heads, block_size, sliding_window;
+  std::vector<std::pair<int, int>> seqs;  // queries, context; the single queries first
+};
+
+// Sequences of the batch as the op wants them, with blocks in random order.
+struct Layout {
+  std::vector<int32_t> query_start_loc = {0}, context_lens, seq_rows, block_table;
+  int num_tokens = 0, max_blocks = 0, num_blocks = 1, num_decodes = 0, max_queries = 0, max_context_len = 0;
+
+  Layout(Run& run, const Case& c) {
+    for (const auto& [queries, context] : c.seqs) {
+      num_tokens += queries;
+      query_start_loc.push_back(num_tokens);
+      context_lens.push_back(context);
+      max_blocks = std::max(max_blocks, cuda::div_up(context, c.block_size));
+      num_decodes += queries == 1 && num_decodes + 1 == static_cast<int>(context_lens.size());
+      max_queries = std::max(max_queries, queries);
+      max_context_len = std::max(max_context_len, context);
+    }
+    const int num_seqs = static_cast<int>(c.seqs.size());
+    block_table.resize(num_seqs * max_blocks, 0);
+    for (int s = 0; s < num_seqs; s++) {
+      seq_rows.push_back(num_seqs - 1 - s);
+      for (int b = 0; b < max_blocks; b++) block_table[(num_seqs - 1 - s) * max_blocks + b] = num_blocks++;
+    }
+    for (size_t i = block_table.size(); i > 1; i--) {
+      std::swap(block_table[i - 1], block_table[run.below(static_cast<int>(i))]);
+    }
+  }
+};
+
+template <typename T>
+void check_case(Run& run, cuda::Stream& stream, const Case& c) {
+  const Layout layout(run, c);
+  const DType dtype = cuda::DTypeOf<T>::value;
+  const int64_t q_size = int64_t{c.num_heads} * c.head_size;
+  const int64_t stride = q_size + 2 * int64_t{c.num_kv_heads} * c.head_size;
+  const int64_t cached = int64_t{layout.num_blocks} * c.num_kv_heads * c.block_size * c.head_size;
+  std::vector<T> q = rounded<T>(run.values(layout.num_tokens * stride));
+  std::vector<T> k = rounded<T>(run.values(cached)), v = rounded<T>(run.values(cached));
+  // Keys that no sequence sees must not reach a result: those of block 0 are NaN.
+  const int64_t block = int64_t{c.num_kv_heads} * c.block_size * c.head_size;
+  std::fill(k.begin(), k.begin() + block, T{0xffff});
+  std::fill(v.begin(), v.begin() + block, T{0xffff});
+  const KvCache host = {k.data(),     v.data(),       dtype,      layout.num_blocks,
+                        c.block_size, c.num_kv_heads, c.head_size};
+  const float scale = 1 / std::sqrt(static_cast<float>(c.head_size));
+  ThreadPool pool(1);
+  const std::vector<float> wide_q = widened(q);
+  std::vector<float> expected(layout.num_tokens * q_size);
+  AttentionArgs args = {expected.data(),
+                        wide_q.data(),
+                        stride,
+                        &host,
+                        layout.query_start_loc.data(),
+                        layout.context_lens.data(),
+                        layout.seq_rows.data(),
+                        layout.block_table.data(),
+                        layout.max_blocks,
+                        static_cast<int>(c.seqs.size()),
+                        c.num_heads,
+                        scale,
+                        c.sliding_window,
+                        layout.num_decodes,
+                        layout.max_queries,
+                        layout.max_context_len};
+  reference_ops().attention(args, pool);
+
+  const DeviceBuffer<T> device_q(stream, q), device_k(stream, k), device_v(stream, v);
+  const DeviceBuffer<T> out(stream, expected.size());
+  const DeviceBuffer<int32_t> starts(stream, layout.query_start_loc), lens(stream, layout.context_lens),
+      rows(stream, layout.seq_rows), table(stream, layout.block_table);
+  KvCache cache = host;
+  cache.k = device_k.get();
+  cache.v = device_v.get();
+  args.out = out.get();
+  args.q = device_q.get();
+  args.cache = &cache;
+  args.query_start_loc = starts.get();
+  args.context_lens = lens.get();
+  args.seq_rows = rows.get();
+  args.block_table = table.get();
+  stream.reserve_scratch(cuda::decode_scratch_bytes(args.num_seqs, c.num_heads, c.head_size));
+  cuda::attention<T>(args, stream);
+  const std::vector<float> found = widened(out.read());
+  // A sum of weights of 1 in all over values up to 1: the weights and the result are rounded, f32 sums in
+  // between.
+  for (size_t i = 0; i < found.size(); i++) {
+    run.near(found[i], expected[i], 2.5 * rounding<T>, "attention");
+  }
+}
+
+}  // namespace
+
+void test_attention_decode(Run& run, cuda::Stream& stream) {
+  for (const Case& c : {
+           Case{32, 4, 4, 8, 0, {{1, 1}, {1, 7}, {1, 8}, {1, 9}, {1, 65}}},
+           Case{64, 8, 2, 16, 0, {{1, 15}, {1, 16}, {1, 17}, {1, 130}}},
+           Case{80, 3, 1, 32, 0, {{1, 31}, {1, 33}}},
+           Case{96, 2, 2, 16, 0, {{1, 63}, {1, 64}}},
+           Case{128, 8, 1, 16, 0, {{1, 1}, {1, 511}, {1, 513}, {1, 1100}}},
+           Case{128, 34, 2, 16, 0, {{1, 40}}},
+           Case{256, 2, 1, 16, 0, {{1, 70}, {1, 600}}},
+           Case{64, 4, 2, 16, 20, {{1, 5}, {1, 20}, {1, 21}, {1, 700}}},
+           Case{64, 2, 1, 8, 600, {{1, 1300}}},
+       }) {
+    check_case<cuda::BFloat>(run, stream, c);
+    check_case<cuda::Half>(run, stream, c);
+  }
+}
+
+void test_attention_prefill(Run& run, cuda::Stream& stream) {
+  for (const Case& c : {
+           Case{32, 2, 2, 8, 0, {{2, 2}, {63, 63}, {5, 70}}},
+           Case{64, 8, 2, 16, 0, {{1, 3}, {1, 70}, {17, 17}, {64, 129}}},
+           Case{80, 7, 1, 16, 0, {{19, 19}, {3, 67}}},
+           Case{96, 2, 2, 32, 0, {{65, 65}}},
+           Case{128, 4, 1, 16, 0, {{33, 33}, {2, 200}}},
+           Case{128, 1, 1, 16, 0, {{130, 130}}},
+           Case{256, 2, 1, 16, 0, {{40, 75}}},
+           Case{64, 4, 2, 16, 20, {{50, 90}, {2, 21}}},
+       }) {
+    check_case<cuda::BFloat>(run, stream, c);
+    check_case<cuda::Half>(run, stream, c);
+  }
+}
+
+}  // namespace quire::test

@@ -1,0 +1,15 @@
+// The groups of cuda_test.
+#pragma once
+
+#include "cuda/stream.h"
+#include "test_tools.h"
+
+namespace quire::test {
+
+void test_emulator(Run& run, cuda::Stream& stream);
+void test_elementwise(Run& run, cuda::Stream& stream);
+void test_attention_decode(Run& run, cuda::Stream& stream);
+void test_attention_prefill(Run& run, cuda::Stream& stream);
+void test_awq(Run& run, cuda::Stream& stream);
+
+}  // namespace quire::test
