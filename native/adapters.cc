@@ -21,8 +21,8 @@ int projection_of(const char* slot) {
   return -1;
 }
 
-Adapters::Adapters(const ModelConfig& config, int num_slots)
-    : num_slots_(num_slots), num_layers_(config.num_layers), memory_(num_slots) {
+Adapters::Adapters(const ModelConfig& config, int num_slots, Backend& backend)
+    : backend_(backend), num_slots_(num_slots), num_layers_(config.num_layers), memory_(num_slots) {
   const int64_t q = int64_t{config.num_heads} * config.head_size;
   const int64_t kv = int64_t{config.num_kv_heads} * config.head_size;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
@@ -30,18 +30,16 @@ Adapters::Adapters(const ModelConfig& config, int num_slots)
   const int64_t outputs[] = {q, kv, kv, hidden, inner, inner, hidden};
   std::copy(inputs, inputs + kNumProjections, inputs_);
   std::copy(outputs, outputs + kNumProjections, outputs_);
-  matrices_.resize(size_t{static_cast<size_t>(config.num_layers)} * kNumProjections * num_slots);
+  matrices_.resize(index_of(num_layers_, Projection::kQ, 0));
+  if (num_slots > 0) placed_matrices_ = BackendMemory(backend, matrices_.size() * sizeof(LoraMatrix));
 }
 
-LoraMatrix& Adapters::at(int layer, Projection projection, int slot) {
-  return matrices_[(size_t{static_cast<size_t>(layer)} * kNumProjections + static_cast<int>(projection)) *
-                       num_slots_ +
-                   slot];
+size_t Adapters::index_of(int layer, Projection projection, int slot) const {
+  return (static_cast<size_t>(layer) * kNumProjections + static_cast<size_t>(projection)) * num_slots_ + slot;
 }
 
 const LoraMatrix* Adapters::matrices(int layer, Projection projection) const {
-  return matrices_.data() +
-         (size_t{static_cast<size_t>(layer)} * kNumProjections + static_cast<int>(projection)) * num_slots_;
+  return static_cast<const LoraMatrix*>(placed_matrices_.get()) + index_of(layer, projection, 0);
 }
 
 void Adapters::check(const AdapterTensor& tensor) const {
@@ -61,15 +59,22 @@ void Adapters::load(int slot, const std::vector<AdapterTensor>& tensors) {
     check(tensor);
     floats += tensor.a_size + tensor.b_size;
   }
-  std::vector<float>& memory = memory_[slot];
-  memory.resize(static_cast<size_t>(floats));
-  float* next = memory.data();
+  std::vector<float> values;
+  values.reserve(static_cast<size_t>(floats));
+  memory_[slot] = BackendMemory(backend_, static_cast<size_t>(floats) * sizeof(float));
+  const float* placed = static_cast<const float*>(memory_[slot].get());
+  const auto add = [&](const float* from, int64_t size) {
+    const float* at = placed + values.size();
+    values.insert(values.end(), from, from + size);
+    return at;
+  };
   for (const AdapterTensor& tensor : tensors) {
-    float* a = next;
-    float* b = std::copy(tensor.a, tensor.a + tensor.a_size, a);
-    next = std::copy(tensor.b, tensor.b + tensor.b_size, b);
-    at(tensor.layer, tensor.projection, slot) = {a, b, tensor.rank};
+    const float* a = add(tensor.a, tensor.a_size);
+    const float* b = add(tensor.b, tensor.b_size);
+    matrices_[index_of(tensor.layer, tensor.projection, slot)] = {a, b, tensor.rank};
   }
+  backend_.upload(memory_[slot].get(), values.data(), values.size() * sizeof(float));
+  backend_.upload(placed_matrices_.get(), matrices_.data(), placed_matrices_.bytes());
 }
 
 void Adapters::unload(int slot) {
@@ -77,10 +82,11 @@ void Adapters::unload(int slot) {
     throw std::runtime_error("adapter slot " + std::to_string(slot) + " of " + std::to_string(num_slots_));
   }
   for (int layer = 0; layer < num_layers_; layer++) {
-    for (int p = 0; p < kNumProjections; p++) at(layer, static_cast<Projection>(p), slot) = {};
+    for (int p = 0; p < kNumProjections; p++)
+      matrices_[index_of(layer, static_cast<Projection>(p), slot)] = {};
   }
+  backend_.upload(placed_matrices_.get(), matrices_.data(), placed_matrices_.bytes());
   memory_[slot].clear();
-  memory_[slot].shrink_to_fit();
 }
 
 }  // namespace quire

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "backend.h"
 #include "model_config.h"
 #include "ops.h"
 
@@ -29,7 +30,7 @@ struct AdapterTensor {
 
 class Adapters {
  public:
-  Adapters(const ModelConfig& config, int num_slots);
+  Adapters(const ModelConfig& config, int num_slots, Backend& backend);
 
   // Replaces what is in the slot. Throws std::runtime_error when a slot, layer, rank or size is wrong; the
   // slot is then empty.
@@ -37,19 +38,21 @@ class Adapters {
   void unload(int slot);
 
   int num_slots() const { return num_slots_; }
-  // [num_slots] of one matrix of the model.
+  // [num_slots] of one matrix of the model, in the backend's memory.
   const LoraMatrix* matrices(int layer, Projection projection) const;
 
  private:
   void check(const AdapterTensor& tensor) const;
-  LoraMatrix& at(int layer, Projection projection, int slot);
+  size_t index_of(int layer, Projection projection, int slot) const;
 
+  Backend& backend_;
   const int num_slots_;
   const int num_layers_;
   int64_t inputs_[kNumProjections];
   int64_t outputs_[kNumProjections];
-  std::vector<std::vector<float>> memory_;  // [num_slots]
-  std::vector<LoraMatrix> matrices_;        // [num_layers, kNumProjections, num_slots]
+  std::vector<BackendMemory> memory_;  // [num_slots]
+  std::vector<LoraMatrix> matrices_;   // [num_layers, kNumProjections, num_slots]
+  BackendMemory placed_matrices_;      // the same
 };
 
 }  // namespace quire

@@ -347,10 +347,9 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
   Napi::Value LastLogits(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const Model& opened = model(info);
-      const float* logits = opened.logits(Count(info, 0));
-      const size_t size = static_cast<size_t>(opened.config().vocab_size);
-      Napi::Float32Array copy = Napi::Float32Array::New(info.Env(), size);
-      std::copy(logits, logits + size, copy.Data());
+      const std::vector<float> logits = opened.logits(Count(info, 0));
+      Napi::Float32Array copy = Napi::Float32Array::New(info.Env(), logits.size());
+      std::copy(logits.begin(), logits.end(), copy.Data());
       return copy;
     });
   }

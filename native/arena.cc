@@ -47,8 +47,8 @@ Arena::Arena(const BatchSizes& sizes) {
       i32("queryStartLoc", b.query_start_loc, r + 1),
       i32("contextLens", b.context_lens, r),
       i32("seqRows", b.seq_rows, r),
-      i32("blockTable", b.block_table, r * sizes.max_blocks_per_seq),
       i32("loraRows", b.lora_rows, r),
+      i32(nullptr, b.token_slots, t),
       i32("logitsRows", b.logits_rows, t),
       i32("targetTokenIds", b.target_token_ids, t),
       i32("numLogprobs", b.num_logprobs, t),
@@ -62,6 +62,8 @@ Arena::Arena(const BatchSizes& sizes) {
       f32("frequencyPenalty", b.frequency_penalty, t),
       i32("tokenCountStart", b.token_count_start, t + 1),
       i32("logitBiasStart", b.logit_bias_start, t + 1),
+      // Up to here a backend with memory of its own copies everything at once.
+      i32("blockTable", b.block_table, r * sizes.max_blocks_per_seq),
       i32("logitBiasIds", b.logit_bias_ids, q),
       f32("logitBiasValues", b.logit_bias_values, q),
       i32("sampledTokenIds", b.sampled_token_ids, t),
@@ -75,7 +77,7 @@ Arena::Arena(const BatchSizes& sizes) {
   char* at = static_cast<char*>(memory_.get());
   for (const Field& field : fields) {
     *field.pointer = at;
-    arrays_.push_back({field.name, field.type, at, field.length});
+    if (field.name != nullptr) arrays_.push_back({field.name, field.type, at, field.length});
     at += padded_bytes(field.length);
   }
   reserve_token_counts(kInitialTokenCounts);

@@ -26,6 +26,10 @@ class Arena {
   Batch& batch() { return batch_; }
   const std::vector<ArenaArray>& arrays() const { return arrays_; }
   int64_t bytes() const { return bytes_; }
+  // The arrays of a number for each token, sequence or row lie together at the front.
+  int64_t front_bytes() const {
+    return reinterpret_cast<char*>(batch_.block_table) - static_cast<char*>(memory_.get());
+  }
   int64_t token_count_capacity() const { return token_count_capacity_; }
 
   // Room for at least `entries` token counts. The new arrays replace the old, which stay alive as long as the

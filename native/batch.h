@@ -27,6 +27,7 @@ struct Batch {
   int32_t* seq_rows;         // [N] row of block_table
   int32_t* block_table;      // [R, B] persistent
   int32_t* lora_rows;        // [N] adapter slot, -1 for none
+  int32_t* token_slots;      // [T] the same for each token; the model's own, not handed out
 
   int32_t* logits_rows;       // [L] index into T
   int32_t* target_token_ids;  // [L] -1 samples

@@ -37,7 +37,7 @@
       'target_name': 'kernels',
       'type': 'static_library',
       'sources': [
-        'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'thread_pool.cc'
+        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'thread_pool.cc'
       ]
     },
     {

@@ -1,7 +1,5 @@
 #include "model.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -13,23 +11,12 @@ namespace quire {
 
 namespace {
 
-// Rows whose logits exist at the same time: bounds memory when a whole prompt's log-probabilities are wanted.
-constexpr int kLogitsRows = 64;
-
-const Ops* find_ops(const ModelOptions& options) {
-  if (options.backend == "reference") return &reference_ops();
-  if (options.cpu_variant.empty()) {
-    if (const Ops* ops = cpu_ops_avx512()) return ops;
-    if (const Ops* ops = cpu_ops_avx2()) return ops;
-    return cpu_ops_portable();
-  }
-  const Ops* ops = options.cpu_variant == "avx512"     ? cpu_ops_avx512()
-                   : options.cpu_variant == "avx2"     ? cpu_ops_avx2()
-                   : options.cpu_variant == "portable" ? cpu_ops_portable()
-                                                       : nullptr;
-  if (ops == nullptr)
-    throw std::runtime_error("this machine cannot run the CPU variant " + options.cpu_variant);
-  return ops;
+std::unique_ptr<Backend> open_backend(const ModelOptions& options) {
+#if defined(QUIRE_CUDA)
+  return open_cuda_backend(options);
+#else
+  return open_cpu_backend(options);
+#endif
 }
 
 void check_index_range(const char* what, int64_t count) {
@@ -39,10 +26,6 @@ void check_index_range(const char* what, int64_t count) {
 }
 
 ModelConfig checked(ModelConfig config, const ModelOptions& options) {
-  if (config.head_size % 2 != 0 || config.head_size > 256) {
-    throw std::runtime_error("head size " + std::to_string(config.head_size) +
-                             " is not supported: even sizes up to 256 are");
-  }
   if (config.num_heads % config.num_kv_heads != 0) {
     throw std::runtime_error(std::to_string(config.num_heads) + " heads cannot share " +
                              std::to_string(config.num_kv_heads) + " KV heads evenly");
@@ -55,78 +38,93 @@ ModelConfig checked(ModelConfig config, const ModelOptions& options) {
   return config;
 }
 
+ModelConfig padded(ModelConfig config, const Backend& backend) {
+  const int padded = backend.padded_head_size(config.head_size);
+  if (padded != config.head_size && config.qk_norm) {
+    throw std::runtime_error("head size " + std::to_string(config.head_size) +
+                             " with norms of q and k is not supported on this backend");
+  }
+  config.head_size = padded;
+  return config;
+}
+
 }  // namespace
 
 Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& options)
-    : config_(checked(std::move(config), options)),
+    : backend_(open_backend(options)),
+      ops_(backend_->ops()),
+      executor_(backend_->executor()),
+      attention_scale_(1.0f / std::sqrt(static_cast<float>(config.head_size))),
+      config_(padded(checked(config, options), *backend_)),
       options_(options),
-      ops_(find_ops(options)),
-      pool_(options.backend == "reference" ? 1 : options.threads),
-      weights_(config_, files, options, pool_),
+      weights_(config, files, options, *backend_),
       arena_(options.sizes),
-      adapters_(config_, options.max_loras) {
+      adapters_(config, options.max_loras, *backend_) {
   const size_t tokens = options.sizes.max_num_batched_tokens;
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
-  token_slots_.resize(tokens);
-  residual_.resize(tokens * config_.hidden_size);
-  hidden_.resize(tokens * config_.hidden_size);
-  qkv_.resize(tokens * (q_size + 2 * kv_size));
-  attention_.resize(tokens * q_size);
-  gate_up_.resize(tokens * 2 * config_.intermediate_size);
-  activated_.resize(tokens * config_.intermediate_size);
-  rope_table_.resize(tokens * 2 * config_.rope_inv_freq.size());
-  const size_t logits_rows = options.keep_logits ? tokens : std::min<size_t>(tokens, kLogitsRows);
-  logits_.resize(logits_rows * config_.vocab_size);
-  gathered_residual_.resize(size_t{kLogitsRows} * config_.hidden_size);
-  gathered_hidden_.resize(size_t{kLogitsRows} * config_.hidden_size);
-  scratch_.resize(size_t{2} * pool_.num_threads() * config_.vocab_size);
-}
-
-Model::~Model() {
-  if (kv_memory_ != nullptr) munmap(kv_memory_, static_cast<size_t>(kv_bytes_));
+  const size_t hidden = config_.hidden_size, inner = config_.intermediate_size;
+  const size_t activation = dtype_size(ops_.activations);
+  const auto buffer = [&](size_t elements, size_t size) { return BackendMemory(*backend_, elements * size); };
+  residual_ = buffer(tokens * hidden, sizeof(float));
+  hidden_ = buffer(tokens * hidden, activation);
+  qkv_ = buffer(tokens * (q_size + 2 * kv_size), activation);
+  attention_ = buffer(tokens * q_size, activation);
+  gate_up_ = buffer(tokens * 2 * inner, activation);
+  activated_ = buffer(tokens * inner, activation);
+  rope_table_ = buffer(tokens * 2 * config_.rope_inv_freq.size(), sizeof(float));
+  inv_freq_ = buffer(config_.rope_inv_freq.size(), sizeof(float));
+  backend_->upload(inv_freq_.get(), config_.rope_inv_freq.data(), inv_freq_.bytes());
+  const size_t most_rows = backend_->max_logits_rows();
+  const size_t logits_rows = options.keep_logits ? tokens : std::min(tokens, most_rows);
+  logits_ = buffer(logits_rows * config_.vocab_size, sizeof(float));
+  gathered_residual_ = buffer(most_rows * hidden, sizeof(float));
+  gathered_hidden_ = buffer(most_rows * hidden, activation);
+  scratch_ = buffer(backend_->sample_scratch(config_.vocab_size), sizeof(float));
+  backend_->prepare(config_, options_);
 }
 
 int64_t Model::kv_bytes_per_block() const {
+  const DType dtype = ops_.activations == DType::kF32 ? options_.kv_cache_dtype : ops_.activations;
   return int64_t{2} * config_.num_layers * config_.num_kv_heads * options_.block_size * config_.head_size *
-         static_cast<int64_t>(dtype_size(options_.kv_cache_dtype));
+         static_cast<int64_t>(dtype_size(dtype));
 }
 
 int64_t Model::workspace_bytes() const {
-  size_t floats = 0;
+  size_t bytes = 0;
   for (const auto* buffer : {&residual_, &hidden_, &qkv_, &attention_, &gate_up_, &activated_, &rope_table_,
-                             &logits_, &scratch_}) {
-    floats += buffer->size();
+                             &gathered_residual_, &gathered_hidden_, &logits_, &scratch_}) {
+    bytes += buffer->bytes();
   }
-  return static_cast<int64_t>(floats * sizeof(float)) + arena_.bytes();
+  return static_cast<int64_t>(bytes) + arena_.bytes();
 }
 
 void Model::allocate_kv_cache(int num_blocks) {
-  if (kv_memory_ != nullptr) throw std::runtime_error("the KV cache is already allocated");
+  if (kv_memory_.get() != nullptr) throw std::runtime_error("the KV cache is already allocated");
   if (num_blocks < 2)
     throw std::runtime_error("a KV cache needs at least 2 blocks, found " + std::to_string(num_blocks));
   check_index_range("KV cache slots", int64_t{num_blocks} * options_.block_size);
-  kv_bytes_ = kv_bytes_per_block() * num_blocks;
-  void* memory = mmap(nullptr, static_cast<size_t>(kv_bytes_), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    throw std::runtime_error("cannot allocate " + std::to_string(kv_bytes_) + " bytes for the KV cache of " +
+  const int64_t bytes = kv_bytes_per_block() * num_blocks;
+  try {
+    kv_memory_ = BackendMemory(*backend_, static_cast<size_t>(bytes));
+  } catch (const std::exception&) {
+    throw std::runtime_error("cannot allocate " + std::to_string(bytes) + " bytes for the KV cache of " +
                              std::to_string(num_blocks) + " blocks");
   }
-  kv_memory_ = memory;
   num_blocks_ = num_blocks;
-  const int64_t half = kv_bytes_ / config_.num_layers / 2;
-  char* at = static_cast<char*>(memory);
+  const DType dtype = ops_.activations == DType::kF32 ? options_.kv_cache_dtype : ops_.activations;
+  const int64_t half = bytes / config_.num_layers / 2;
+  char* at = static_cast<char*>(kv_memory_.get());
   for (int layer = 0; layer < config_.num_layers; layer++) {
-    kv_caches_.push_back({at, at + half, options_.kv_cache_dtype, num_blocks, options_.block_size,
-                          config_.num_kv_heads, config_.head_size});
+    kv_caches_.push_back(
+        {at, at + half, dtype, num_blocks, options_.block_size, config_.num_kv_heads, config_.head_size});
     at += 2 * half;
   }
 }
 
 void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows) const {
   const BatchSizes& sizes = options_.sizes;
-  if (kv_memory_ == nullptr) throw std::runtime_error("step before the KV cache was allocated");
+  if (kv_memory_.get() == nullptr) throw std::runtime_error("step before the KV cache was allocated");
   if (num_tokens < 1 || num_tokens > sizes.max_num_batched_tokens || num_seqs < 1 ||
       num_seqs > sizes.max_num_seqs || num_seqs > num_tokens || num_logits_rows < 0 ||
       num_logits_rows > num_tokens) {
@@ -138,75 +136,95 @@ void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows) cons
 
 void Model::step(int num_tokens, int num_seqs, int num_logits_rows) {
   check_counts(num_tokens, num_seqs, num_logits_rows);
-  const Batch& batch = arena_.batch();
 #if defined(NATIVE_CHECKS)
-  check_batch(batch,
+  check_batch(arena_.batch(),
               {num_tokens, num_seqs, num_logits_rows, config_.vocab_size, num_blocks_, options_.block_size,
                arena_.token_count_capacity()},
               options_.sizes);
 #endif
   spread_adapter_slots(num_seqs);
-  ops_->embed({residual_.data(), &weights_.embed_tokens, batch.token_ids, num_tokens}, pool_);
-  ops_->rope_table({rope_table_.data(), batch.positions, config_.rope_inv_freq.data(), num_tokens,
-                    static_cast<int>(config_.rope_inv_freq.size())},
-                   pool_);
+  describe_sequences(num_seqs);
+  const StepCounts counts = {num_tokens, num_seqs, num_logits_rows};
+  batch_ = &backend_->begin_step(arena_, options_.sizes, counts);
+  float* residual = f32(residual_.get());
+  ops_.embed({residual, &weights_.embed_tokens, batch_->token_ids, num_tokens}, executor_);
+  ops_.rope_table({f32(rope_table_.get()), batch_->positions, f32(inv_freq_.get()), num_tokens,
+                   static_cast<int>(config_.rope_inv_freq.size())},
+                  executor_);
   for (int layer = 0; layer < config_.num_layers; layer++) forward_layer(layer, num_tokens, num_seqs);
   sample(num_logits_rows);
+  backend_->end_step(arena_, options_.sizes, counts);
+}
+
+void Model::describe_sequences(int num_seqs) {
+  const Batch& batch = arena_.batch();
+  sequences_ = {};
+  for (int i = 0; i < num_seqs; i++) {
+    const int queries = batch.query_start_loc[i + 1] - batch.query_start_loc[i];
+    if (queries == 1 && sequences_.num_decodes == i) sequences_.num_decodes++;
+    sequences_.max_queries = std::max(sequences_.max_queries, queries);
+    sequences_.max_context_len = std::max(sequences_.max_context_len, batch.context_lens[i]);
+  }
+}
+
+void* Model::at(const BackendMemory& buffer, int64_t offset) const {
+  return static_cast<char*>(buffer.get()) + offset * static_cast<int64_t>(dtype_size(ops_.activations));
 }
 
 // The residual stream is in residual_; what the previous block adds to it is in hidden_, folded in by the
 // next norm.
 void Model::forward_layer(int layer, int num_tokens, int num_seqs) {
   const LayerWeights& weights = weights_.layers[layer];
-  const float* added = layer == 0 ? nullptr : hidden_.data();
-  ops_->rms_norm({hidden_.data(), residual_.data(), added, &weights.input_norm, num_tokens,
-                  config_.hidden_size, config_.norm_eps},
-                 pool_);
+  const void* added = layer == 0 ? nullptr : hidden_.get();
+  float* residual = f32(residual_.get());
+  ops_.rms_norm({hidden_.get(), residual, added, &weights.input_norm, num_tokens, config_.hidden_size,
+                 config_.norm_eps},
+                executor_);
   attention_block(layer, num_tokens, num_seqs);
-  ops_->rms_norm({hidden_.data(), residual_.data(), hidden_.data(), &weights.post_attention_norm, num_tokens,
-                  config_.hidden_size, config_.norm_eps},
-                 pool_);
+  ops_.rms_norm({hidden_.get(), residual, hidden_.get(), &weights.post_attention_norm, num_tokens,
+                 config_.hidden_size, config_.norm_eps},
+                executor_);
   mlp_block(layer, num_tokens);
 }
 
 void Model::attention_block(int layer, int num_tokens, int num_seqs) {
   const LayerWeights& weights = weights_.layers[layer];
-  const Batch& batch = arena_.batch();
   const KvCache& cache = kv_caches_[layer];
   const int64_t q_size = int64_t{config_.num_heads} * config_.head_size;
   const int64_t kv_size = int64_t{config_.num_kv_heads} * config_.head_size;
   const int64_t stride = q_size + 2 * kv_size;
-  project(qkv_.data(), stride, hidden_.data(), layer, Projection::kQ, num_tokens);
-  project(qkv_.data() + q_size, stride, hidden_.data(), layer, Projection::kK, num_tokens);
-  project(qkv_.data() + q_size + kv_size, stride, hidden_.data(), layer, Projection::kV, num_tokens);
-  ops_->rope_and_cache(
-      {qkv_.data(), &cache, batch.slot_mapping, rope_table_.data(),
+  project(qkv_.get(), stride, hidden_.get(), layer, Projection::kQ, num_tokens);
+  project(at(qkv_, q_size), stride, hidden_.get(), layer, Projection::kK, num_tokens);
+  project(at(qkv_, q_size + kv_size), stride, hidden_.get(), layer, Projection::kV, num_tokens);
+  ops_.rope_and_cache(
+      {qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
        config_.qk_norm ? &weights.q_norm : nullptr, config_.qk_norm ? &weights.k_norm : nullptr,
        config_.norm_eps, num_tokens, config_.num_heads, static_cast<int>(config_.rope_inv_freq.size())},
-      pool_);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_size));
-  ops_->attention({attention_.data(), qkv_.data(), stride, &cache, batch.query_start_loc, batch.context_lens,
-                   batch.seq_rows, batch.block_table, options_.sizes.max_blocks_per_seq, num_seqs,
-                   config_.num_heads, scale, config_.sliding_windows[layer]},
-                  pool_);
-  project(hidden_.data(), config_.hidden_size, attention_.data(), layer, Projection::kO, num_tokens);
+      executor_);
+  ops_.attention({attention_.get(), qkv_.get(), stride, &cache, batch_->query_start_loc, batch_->context_lens,
+                  batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, num_seqs,
+                  config_.num_heads, attention_scale_, config_.sliding_windows[layer], sequences_.num_decodes,
+                  sequences_.max_queries, sequences_.max_context_len},
+                 executor_);
+  project(hidden_.get(), config_.hidden_size, attention_.get(), layer, Projection::kO, num_tokens);
 }
 
 void Model::mlp_block(int layer, int num_tokens) {
   const int64_t inner = config_.intermediate_size;
-  project(gate_up_.data(), 2 * inner, hidden_.data(), layer, Projection::kGate, num_tokens);
-  project(gate_up_.data() + inner, 2 * inner, hidden_.data(), layer, Projection::kUp, num_tokens);
-  const auto activation = config_.is_gelu ? ops_->gelu_mul : ops_->silu_mul;
-  activation({activated_.data(), gate_up_.data(), num_tokens, config_.intermediate_size}, pool_);
-  project(hidden_.data(), config_.hidden_size, activated_.data(), layer, Projection::kDown, num_tokens);
+  project(gate_up_.get(), 2 * inner, hidden_.get(), layer, Projection::kGate, num_tokens);
+  project(at(gate_up_, inner), 2 * inner, hidden_.get(), layer, Projection::kUp, num_tokens);
+  const auto activation = config_.is_gelu ? ops_.gelu_mul : ops_.silu_mul;
+  activation({activated_.get(), gate_up_.get(), num_tokens, config_.intermediate_size}, executor_);
+  project(hidden_.get(), config_.hidden_size, activated_.get(), layer, Projection::kDown, num_tokens);
 }
 
-void Model::matmul(float* out, int64_t out_stride, const float* x, const Tensor& weight, const Tensor& bias,
-                   int num_tokens) {
-  ops_->matmul({out, x, &weight, bias ? &bias : nullptr, num_tokens, weight.cols, out_stride}, pool_);
+void Model::matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
+                   int num_tokens, bool is_f32_out) {
+  ops_.matmul({out, x, &weight, bias ? &bias : nullptr, num_tokens, weight.cols, out_stride, is_f32_out},
+              executor_);
 }
 
-void Model::project(float* out, int64_t out_stride, const float* x, int layer, Projection projection,
+void Model::project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
                     int num_tokens) {
   const LayerWeights& w = weights_.layers[layer];
   const Tensor* const weights[] = {&w.q_proj,    &w.k_proj,  &w.v_proj,   &w.o_proj,
@@ -215,18 +233,20 @@ void Model::project(float* out, int64_t out_stride, const float* x, int layer, P
                                   &w.gate_bias, &w.up_bias, &w.down_bias};
   const Tensor& weight = *weights[static_cast<int>(projection)];
   if (layer == capture_layer_) {
-    captured_[static_cast<int>(projection)].assign(x, x + int64_t{num_tokens} * weight.cols);
+    const float* inputs = f32(x);
+    captured_[static_cast<int>(projection)].assign(inputs, inputs + int64_t{num_tokens} * weight.cols);
   }
   matmul(out, out_stride, x, weight, *biases[static_cast<int>(projection)], num_tokens);
   if (!uses_adapters_) return;
-  ops_->lora_matmul({out, x, adapters_.matrices(layer, projection), token_slots_.data(), num_tokens,
-                     weight.cols, weight.rows, weight.cols, out_stride},
-                    pool_);
+  ops_.lora_matmul({out, x, adapters_.matrices(layer, projection), batch_->token_slots, num_tokens,
+                    weight.cols, weight.rows, weight.cols, out_stride},
+                   executor_);
 }
 
 void Model::capture(int layer) {
   if (layer < -1 || layer >= config_.num_layers)
     throw std::runtime_error("layer " + std::to_string(layer) + " is none");
+  if (ops_.activations != DType::kF32) throw std::runtime_error("only the CPU's activations can be captured");
   capture_layer_ = layer;
   for (auto& inputs : captured_) inputs.clear();
 }
@@ -244,26 +264,28 @@ void Model::spread_adapter_slots(int num_seqs) {
     if (slot >= adapters_.num_slots())
       throw std::runtime_error("adapter slot " + std::to_string(slot) + " is none");
     uses_adapters_ = uses_adapters_ || slot >= 0;
-    for (int t = batch.query_start_loc[i]; t < batch.query_start_loc[i + 1]; t++) token_slots_[t] = slot;
+    for (int t = batch.query_start_loc[i]; t < batch.query_start_loc[i + 1]; t++) batch.token_slots[t] = slot;
   }
 }
 
 // Logits of the wanted rows alone, a bounded number at a time.
 void Model::sample(int num_logits_rows) {
-  const Batch& batch = arena_.batch();
   const int size = config_.hidden_size;
+  const int most = backend_->max_logits_rows();
   num_logits_rows_ = num_logits_rows;
-  if (num_logits_rows == 0) return;
-  float* residual = gathered_residual_.data();
-  float* added = gathered_hidden_.data();
-  for (int first = 0; first < num_logits_rows; first += kLogitsRows) {
-    const int rows = std::min(kLogitsRows, num_logits_rows - first);
-    ops_->gather_rows({residual, residual_.data(), batch.logits_rows + first, rows, size, 4}, pool_);
-    ops_->gather_rows({added, hidden_.data(), batch.logits_rows + first, rows, size, 4}, pool_);
-    ops_->rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps}, pool_);
-    float* logits = logits_.data() + (options_.keep_logits ? int64_t{first} * config_.vocab_size : 0);
-    matmul(logits, config_.vocab_size, added, weights_.lm_head, Tensor{}, rows);
-    ops_->sample({logits, &batch, options_.sizes, first, rows, config_.vocab_size, scratch_.data()}, pool_);
+  float* residual = f32(gathered_residual_.get());
+  void* added = gathered_hidden_.get();
+  const int activation = static_cast<int>(dtype_size(ops_.activations));
+  for (int first = 0; first < num_logits_rows; first += most) {
+    const int rows = std::min(most, num_logits_rows - first);
+    const int32_t* wanted = batch_->logits_rows + first;
+    ops_.gather_rows({residual, residual_.get(), wanted, rows, size, 4}, executor_);
+    ops_.gather_rows({added, hidden_.get(), wanted, rows, size, activation}, executor_);
+    ops_.rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps}, executor_);
+    float* logits = f32(logits_.get()) + (options_.keep_logits ? int64_t{first} * config_.vocab_size : 0);
+    matmul(logits, config_.vocab_size, added, weights_.lm_head, Tensor{}, rows, true);
+    ops_.sample({logits, batch_, options_.sizes, first, rows, config_.vocab_size, f32(scratch_.get())},
+                executor_);
   }
 }
 
@@ -274,16 +296,23 @@ void Model::copy_blocks(const int32_t* pairs, int num_pairs) {
                                " cannot be copied");
     }
   }
-  for (const KvCache& cache : kv_caches_) ops_->copy_blocks({&cache, pairs, num_pairs}, pool_);
+  BackendMemory placed(*backend_, sizeof(int32_t) * 2 * std::max(1, num_pairs));
+  backend_->upload(placed.get(), pairs, sizeof(int32_t) * 2 * num_pairs);
+  for (const KvCache& cache : kv_caches_) {
+    ops_.copy_blocks({&cache, static_cast<const int32_t*>(placed.get()), num_pairs}, executor_);
+  }
 }
 
-const float* Model::logits(int row) const {
+std::vector<float> Model::logits(int row) const {
   if (!options_.keep_logits)
     throw std::runtime_error("logits are kept only when the model is opened with keepLogits");
   if (row < 0 || row >= num_logits_rows_) {
     throw std::runtime_error("logits row " + std::to_string(row) + " of " + std::to_string(num_logits_rows_));
   }
-  return logits_.data() + int64_t{row} * config_.vocab_size;
+  std::vector<float> found(config_.vocab_size);
+  backend_->download(found.data(), f32(logits_.get()) + int64_t{row} * config_.vocab_size,
+                     found.size() * sizeof(float));
+  return found;
 }
 
 }  // namespace quire

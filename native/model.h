@@ -8,9 +8,9 @@
 
 #include "adapters.h"
 #include "arena.h"
+#include "backend.h"
 #include "model_config.h"
 #include "ops.h"
-#include "thread_pool.h"
 #include "weights.h"
 
 namespace quire {
@@ -19,11 +19,10 @@ class Model {
  public:
   // Throws std::runtime_error in one line when a size, a tensor or the kernels asked for cannot be had.
   Model(ModelConfig config, const ModelFiles& files, const ModelOptions& options);
-  ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Once. Block 0 is the null block. Memory is zero and taken from the system as it is touched.
+  // Once. Block 0 is the null block. Memory is zero.
   void allocate_kv_cache(int num_blocks);
 
   // One step over the first entries of the batch; blocks until the sampled tokens are in it.
@@ -33,7 +32,7 @@ class Model {
   void copy_blocks(const int32_t* pairs, int num_pairs);
 
   // Raw logits of the last step's row, [vocab_size]. Needs options.keep_logits.
-  const float* logits(int row) const;
+  std::vector<float> logits(int row) const;
 
   // From now on a step keeps the inputs of one layer's matrices readable; -1 stops that. For quantisation.
   void capture(int layer);
@@ -44,7 +43,7 @@ class Model {
   Adapters& adapters() { return adapters_; }
   Arena& arena() { return arena_; }
   const ModelConfig& config() const { return config_; }
-  const char* description() const { return ops_->name; }
+  const char* description() const { return backend_->description(); }
   int64_t weight_bytes() const { return weights_.bytes(); }
   int64_t kv_bytes_per_block() const;
   int64_t workspace_bytes() const;
@@ -53,43 +52,50 @@ class Model {
   void forward_layer(int layer, int num_tokens, int num_seqs);
   void attention_block(int layer, int num_tokens, int num_seqs);
   void mlp_block(int layer, int num_tokens);
-  void matmul(float* out, int64_t out_stride, const float* x, const Tensor& weight, const Tensor& bias,
-              int num_tokens);
+  // `offset` in elements of an activation buffer.
+  void* at(const BackendMemory& buffer, int64_t offset) const;
+  void matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
+              int num_tokens, bool is_f32_out = false);
   // matmul, and what the adapters of the rows add to it.
-  void project(float* out, int64_t out_stride, const float* x, int layer, Projection projection,
+  void project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
                int num_tokens);
   void spread_adapter_slots(int num_seqs);
+  // What the host knows of the step's sequences, for attention.
+  void describe_sequences(int num_seqs);
   void sample(int num_logits_rows);
   void check_counts(int num_tokens, int num_seqs, int num_logits_rows) const;
 
-  const ModelConfig config_;
+  const std::unique_ptr<Backend> backend_;
+  const Ops& ops_;
+  Executor& executor_;
+  const float attention_scale_;
+  const ModelConfig config_;  // head_size as the backend pads it
   const ModelOptions options_;
-  const Ops* const ops_;
-  ThreadPool pool_;
   Weights weights_;
   Arena arena_;
   Adapters adapters_;
+  const Batch* batch_ = nullptr;  // of the step under way, as the ops can read it
 
   int num_blocks_ = 0;
-  void* kv_memory_ = nullptr;
-  int64_t kv_bytes_ = 0;
+  BackendMemory kv_memory_;
   std::vector<KvCache> kv_caches_;  // [num_layers]
 
-  // Work buffers for max_num_batched_tokens rows.
-  std::vector<float> residual_;       // [T, H]
-  std::vector<float> hidden_;         // [T, H]
-  std::vector<float> qkv_;            // [T, (Hq + 2 Hkv) D]
-  std::vector<float> attention_;      // [T, Hq D]
-  std::vector<float> gate_up_;        // [T, 2 I]
-  std::vector<float> activated_;      // [T, I]
-  std::vector<float> rope_table_;     // [T, 2 num_freqs]
-  std::vector<int32_t> token_slots_;  // [T] adapter slot of each row
-  bool uses_adapters_ = false;        // in this step
-  // Rows of residual_ and hidden_ whose logits are wanted, [kLogitsRows, H].
-  std::vector<float> gathered_residual_;
-  std::vector<float> gathered_hidden_;
-  std::vector<float> logits_;   // [kLogitsRows, V], or [T, V] with keep_logits
-  std::vector<float> scratch_;  // [threads, 2 V]
+  // Work buffers for max_num_batched_tokens rows; activations but where f32 stands.
+  BackendMemory residual_;    // [T, H] f32
+  BackendMemory hidden_;      // [T, H]
+  BackendMemory qkv_;         // [T, (Hq + 2 Hkv) D]
+  BackendMemory attention_;   // [T, Hq D]
+  BackendMemory gate_up_;     // [T, 2 I]
+  BackendMemory activated_;   // [T, I]
+  BackendMemory rope_table_;  // [T, 2 num_freqs] f32
+  BackendMemory inv_freq_;    // [num_freqs] f32
+  // Rows of residual_ and hidden_ whose logits are wanted, max_logits_rows of them.
+  BackendMemory gathered_residual_;  // f32
+  BackendMemory gathered_hidden_;
+  BackendMemory logits_;        // [max_logits_rows, V], or [T, V] with keep_logits; f32
+  BackendMemory scratch_;       // of sample
+  bool uses_adapters_ = false;  // in this step
+  AttentionArgs sequences_{};   // of this step: the fields that describe_sequences fills
   int num_logits_rows_ = 0;     // of the last step
   int capture_layer_ = -1;
   std::vector<float> captured_[kNumProjections];

@@ -89,7 +89,8 @@ uint64_t stream_of(const TensorSource& source) {
 }  // namespace
 
 Weights::Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options,
-                 ThreadPool& pool) {
+                 Backend& backend)
+    : pool_(options.threads) {
   for (const std::string& path : files.paths) map_file(path);
   std::map<std::pair<int, std::string>, const TensorSource*> sources;
   for (const TensorSource& source : files.tensors) sources[{source.layer, source.slot}] = &source;
@@ -101,7 +102,7 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
       return Tensor{};
     }
     check_shape(*found->second, rows, cols);
-    return place(*found->second, options, pool);
+    return place(*found->second, config, options, backend);
   };
   embed_tokens = find(-1, "embed_tokens", config.vocab_size, config.hidden_size, true);
   final_norm = find(-1, "final_norm", 1, config.hidden_size, true);
@@ -150,7 +151,7 @@ const char* Weights::part(const TensorSource& source, const FilePart& part, int6
 // AutoAWQ's GEMM layout: qweight [in, out / 8] and qzeros [in / group, out / 8] are words of eight 4-bit
 // numbers, outputs 0 2 4 6 1 3 5 7 from the low end; scales [in / group, out] are f16. (AutoAWQ,
 // awq/modules/linear/gemm.py)
-Tensor Weights::place_awq(const TensorSource& source, ThreadPool& pool) {
+Tensor Weights::read_awq(const TensorSource& source) {
   static constexpr int kShift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
   const int64_t rows = source.rows, cols = source.cols;
   if (projection_of(source.slot.c_str()) < 0 || source.group < 32 || source.group % 32 != 0 ||
@@ -170,8 +171,7 @@ Tensor Weights::place_awq(const TensorSource& source, ThreadPool& pool) {
   auto* data = static_cast<uint8_t*>(allocate(rows * cols / 2));
   auto* scales = static_cast<float*>(allocate(rows * groups * 4));
   auto* zeros = static_cast<uint8_t*>(allocate(rows * groups));
-  bytes_ += rows * cols / 2 + rows * groups * 5;
-  pool.parallel_for(rows, [&](int64_t row, int) {
+  pool_.parallel_for(rows, [&](int64_t row, int) {
     for (int64_t k = 0; k < cols; k += 32) {
       for (int j = 0; j < 16; j++) {
         data[row * cols / 2 + k / 2 + j] =
@@ -186,17 +186,57 @@ Tensor Weights::place_awq(const TensorSource& source, ThreadPool& pool) {
   return {data, DType::kW4, rows, cols, {scales, zeros, source.group}};
 }
 
-Tensor Weights::place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool) {
-  if (source.dtype == DType::kW4) return place_awq(source, pool);
+Tensor Weights::place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
+                      Backend& backend) {
+  const int padded = backend.padded_head_size(config.head_size);
+  Tensor host = read(source, options);
+  if (padded != config.head_size) host = pad_heads(host, source.slot, config.head_size, padded);
+  const Tensor placed = backend.place(host);
+  if (placed.data != host.data) owned_.clear();
+  const int64_t count = placed.rows * placed.cols;
+  bytes_ += placed.dtype == DType::kW4 ? count / 2 + count / placed.w4.group * 5
+                                       : count * static_cast<int64_t>(dtype_size(placed.dtype));
+  return placed;
+}
+
+Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded) {
+  const bool is_projection = slot[0] == 'q' || slot[0] == 'k' || slot[0] == 'v';
+  const bool pads_rows = is_projection && slot.find("_proj") != std::string::npos;
+  const bool pads_cols = slot == "o_proj" || (is_projection && slot.find("_bias") != std::string::npos);
+  if (slot == "q_norm" || slot == "k_norm" || (tensor.dtype == DType::kW4 && (pads_rows || pads_cols))) {
+    throw std::runtime_error("head size " + std::to_string(head_size) + " is not supported with " +
+                             (tensor.dtype == DType::kW4 ? "4-bit weights" : "norms of q and k") +
+                             " on this backend");
+  }
+  if (!pads_rows && !pads_cols) return tensor;
+  const auto widen = [&](int64_t size) { return size / head_size * padded; };
+  const auto moved = [&](int64_t i) { return i / head_size * padded + i % head_size; };
+  Tensor out = tensor;
+  out.rows = pads_rows ? widen(tensor.rows) : tensor.rows;
+  out.cols = pads_cols ? widen(tensor.cols) : tensor.cols;
+  const size_t bytes = static_cast<size_t>(out.rows * out.cols) * dtype_size(out.dtype);
+  void* data = allocate(static_cast<int64_t>(bytes));
+  std::memset(data, 0, bytes);
+  for (int64_t row = 0; row < tensor.rows; row++) {
+    for (int64_t col = 0; col < tensor.cols; col++) {
+      const int64_t to = (pads_rows ? moved(row) : row) * out.cols + (pads_cols ? moved(col) : col);
+      set_element(data, out.dtype, to, element(tensor.data, tensor.dtype, row * tensor.cols + col));
+    }
+  }
+  out.data = data;
+  return out;
+}
+
+Tensor Weights::read(const TensorSource& source, const ModelOptions& options) {
+  if (source.dtype == DType::kW4) return read_awq(source);
   const int64_t count = source.rows * source.cols;
   const bool is_matrix = source.rows > 1;
   const DType dtype = !is_matrix ? DType::kF32 : options.keep_dtype ? source.dtype : options.dtype;
   const int64_t bytes = count * static_cast<int64_t>(dtype_size(dtype));
-  bytes_ += bytes;
   const int64_t num_pieces = (count + kElementsPerPiece - 1) / kElementsPerPiece;
   const auto fill = [&](const auto& value_of) {
     void* data = allocate(bytes);
-    pool.parallel_for(num_pieces, [&](int64_t piece, int) {
+    pool_.parallel_for(num_pieces, [&](int64_t piece, int) {
       const int64_t last = std::min(count, (piece + 1) * kElementsPerPiece);
       for (int64_t i = piece * kElementsPerPiece; i < last; i++) set_element(data, dtype, i, value_of(i));
     });

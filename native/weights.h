@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend.h"
 #include "model_config.h"
 #include "tensor.h"
 #include "thread_pool.h"
@@ -27,7 +28,7 @@ class Weights {
  public:
   // Throws std::runtime_error naming slot, found and expected when a tensor is missing, misshapen or outside
   // its file.
-  Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options, ThreadPool& pool);
+  Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options, Backend& backend);
   ~Weights();
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
@@ -36,7 +37,7 @@ class Weights {
   Tensor final_norm;
   Tensor lm_head;  // embed_tokens when the file has none
   std::vector<LayerWeights> layers;
-  // Mapped or allocated, counted once per tensor.
+  // Counted once per tensor, in the form the backend has it.
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -46,11 +47,17 @@ class Weights {
   };
 
   void map_file(const std::string& path);
-  Tensor place(const TensorSource& source, const ModelOptions& options, ThreadPool& pool);
-  Tensor place_awq(const TensorSource& source, ThreadPool& pool);
+  Tensor place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
+               Backend& backend);
+  // The tensor in the host's memory.
+  Tensor read(const TensorSource& source, const ModelOptions& options);
+  Tensor read_awq(const TensorSource& source);
+  // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.
+  Tensor pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded);
   const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const;
   void* allocate(int64_t bytes);
 
+  ThreadPool pool_;  // for reading
   std::vector<Mapping> mappings_;
   std::vector<std::unique_ptr<char[]>> owned_;
   int64_t bytes_ = 0;
