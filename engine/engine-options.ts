@@ -15,7 +15,7 @@ export interface EngineOptions {
    * `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive
    * specification.
    */
-  backend?: 'cpu' | 'reference' | 'null';
+  backend?: 'cpu' | 'reference' | 'emulated' | 'null';
   /** How long a step of the `null` backend takes, asleep, so that it is paced like a model. Default 0. */
   nullStepMs?: number;
   /** Form of the weights in memory; `auto` keeps the file's. */

@@ -8,8 +8,11 @@ import type { AdapterTensor } from './lora-adapter.ts';
 import type { LayerSlot, ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
 
 export type KvCacheDtype = 'f32' | 'bf16';
-/** `reference` is the naive single-threaded specification, for tests. */
-export type Backend = 'cpu' | 'reference';
+/**
+ * For tests: `reference` is the naive single-threaded specification, `emulated` the CUDA kernels in the
+ * emulator.
+ */
+export type Backend = 'cpu' | 'reference' | 'emulated';
 export type CpuVariant = 'avx512' | 'avx2' | 'portable';
 
 export interface NativeModelOptions {
@@ -159,20 +162,17 @@ interface Addon {
   openModel(config: ModelConfig, files: ModelFiles, options: NativeModelOptions): NativeModel;
 }
 
-let addon: Addon | null = null;
+const require = createRequire(import.meta.url);
+// The package root is one level up from engine/ and two from dist/engine/.
+const root = fileURLToPath(new URL(import.meta.url.includes('/dist/') ? '../..' : '..', import.meta.url));
 
-function loadAddon(): Addon {
-  if (addon === null) {
-    const require = createRequire(import.meta.url);
-    // The package root is one level up from engine/ and two from dist/engine/.
-    const root = fileURLToPath(new URL(import.meta.url.includes('/dist/') ? '../..' : '..', import.meta.url));
-    addon = require('node-gyp-build')(`${root}/native`) as Addon;
-  }
-  return addon;
+function loadAddon(backend: Backend): Addon {
+  if (backend === 'emulated') return require(`${root}/native/build/Release/quire_emulated.node`) as Addon;
+  return require('node-gyp-build')(`${root}/native`) as Addon;
 }
 
 export function cpuFeatures(): CpuFeatures {
-  return loadAddon().cpuFeatures();
+  return loadAddon('cpu').cpuFeatures();
 }
 
 export function openNativeModel(
@@ -180,5 +180,5 @@ export function openNativeModel(
   files: ModelFiles,
   options: NativeModelOptions,
 ): NativeModel {
-  return loadAddon().openModel(config, files, options);
+  return loadAddon(options.backend).openModel(config, files, options);
 }

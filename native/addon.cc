@@ -145,9 +145,15 @@ ModelFiles read_files(const Napi::Object& object) {
 ModelOptions read_options(const Napi::Object& object) {
   ModelOptions options{};
   options.backend = text(object, "backend");
-  if (options.backend != "cpu" && options.backend != "reference") {
-    throw Napi::TypeError::New(object.Env(),
-                               "backend: found " + options.backend + ", allowed cpu, reference");
+#if defined(QUIRE_CUDA)
+  const bool is_known = options.backend == "cuda" || options.backend == "emulated";
+  const char* const allowed = "cuda, emulated";
+#else
+  const bool is_known = options.backend == "cpu" || options.backend == "reference";
+  const char* const allowed = "cpu, reference";
+#endif
+  if (!is_known) {
+    throw Napi::TypeError::New(object.Env(), "backend: found " + options.backend + ", allowed " + allowed);
   }
   options.cpu_variant = field(object, "cpuVariant").IsNull() ? "" : text(object, "cpuVariant");
   options.keep_dtype = field(object, "dtype").IsNull();

@@ -60,8 +60,9 @@
       'conditions': [['target_arch=="x64"', {
         'sources': [
           'cuda/attention.cu', 'cuda/awq_dequantise.cu', 'cuda/awq_matmul.cu', 'cuda/awq_pack.cc', 'cuda/elementwise.cu',
-          'cuda/flash_attention_prefill.cu', 'cuda/lora_matmul.cu', 'cuda/paged_attention_decode.cu', 'cuda/rms_norm.cu',
-          'cuda/rope_and_cache.cu', 'simt/simt.cc', 'simt/stream.cc'
+          'cuda/cuda_backend.cc', 'cuda/flash_attention_prefill.cu', 'cuda/lora_matmul.cu', 'cuda/matmul.cu',
+          'cuda/paged_attention_decode.cu', 'cuda/rms_norm.cu', 'cuda/rope_and_cache.cu', 'cuda/sampler.cu',
+          'simt/dense_matmul.cc', 'simt/simt.cc', 'simt/stream.cc'
         ],
         'rules': [{
           'rule_name': 'emulate',
@@ -80,8 +81,16 @@
       'target_name': 'cuda_test',
       'type': 'executable',
       'include_dirs': ['../test/native', '../test/native/cuda'],
-      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native/cuda\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/cuda/\' + f).join(\' \')")'],
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native/cuda\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/cuda/\' + f).join(\' \')")', '../test/native/sampler_test.cc'],
       'dependencies': ['kernels', 'cuda_emulated']
+    },
+    {
+      # The addon with the emulator in the GPU's place: for tests of the model and of the engine above it.
+      'target_name': 'quire_emulated',
+      'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'weights.cc'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'cuda_emulated'],
+      'include_dirs': ['<(api_headers)', '<(addon_api)'],
+      'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED']
     }
   ]
 }

@@ -59,7 +59,7 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
       options_(options),
       weights_(config, files, options, *backend_),
       arena_(options.sizes),
-      adapters_(config, options.max_loras, *backend_) {
+      adapters_(config_, options.max_loras, *backend_) {
   const size_t tokens = options.sizes.max_num_batched_tokens;
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;

@@ -4,14 +4,20 @@
 
 #include <cstdint>
 
+#if defined(__CUDACC__)
+#define QUIRE_ANYWHERE __host__ __device__
+#else
+#define QUIRE_ANYWHERE
+#endif
+
 namespace quire {
 
 struct PhiloxBlock {
   uint32_t words[4];
 };
 
-static inline PhiloxBlock philox4x32(uint32_t key_low, uint32_t key_high, uint64_t counter,
-                                     uint64_t stream = 0) {
+QUIRE_ANYWHERE static inline PhiloxBlock philox4x32(uint32_t key_low, uint32_t key_high, uint64_t counter,
+                                                    uint64_t stream = 0) {
   uint32_t c[4] = {static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32),
                    static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)};
   uint32_t k[2] = {key_low, key_high};
@@ -27,12 +33,17 @@ static inline PhiloxBlock philox4x32(uint32_t key_low, uint32_t key_high, uint64
   return {{c[0], c[1], c[2], c[3]}};
 }
 
+// 53 random bits.
+QUIRE_ANYWHERE static inline uint64_t philox_bits(uint32_t key_low, uint32_t key_high, uint64_t counter,
+                                                  uint64_t stream = 0) {
+  const PhiloxBlock block = philox4x32(key_low, key_high, counter, stream);
+  return (uint64_t{block.words[0]} << 32 | block.words[1]) >> 11;
+}
+
 // Uniform in [0, 1) with 53 bits.
 static inline double philox_uniform(uint32_t key_low, uint32_t key_high, uint64_t counter,
                                     uint64_t stream = 0) {
-  const PhiloxBlock block = philox4x32(key_low, key_high, counter, stream);
-  const uint64_t bits = (uint64_t{block.words[0]} << 32 | block.words[1]) >> 11;
-  return static_cast<double>(bits) * 0x1.0p-53;
+  return static_cast<double>(philox_bits(key_low, key_high, counter, stream)) * 0x1.0p-53;
 }
 
 }  // namespace quire

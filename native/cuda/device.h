@@ -215,6 +215,9 @@ QUIRE_DEVICE uint32_t subtract_pair(uint32_t a, uint32_t b, BFloat) {
   return out;
 }
 
+QUIRE_DEVICE uint64_t multiply_high(uint64_t a, uint64_t b) { return __umul64hi(a, b); }
+QUIRE_DEVICE void atomic_add_global(float* to, float value) { atomicAdd(to, value); }
+
 // 16 bytes that are read once: they need no place in the first cache.
 QUIRE_DEVICE Words4 load_streaming(const Words4* from) {
   Words4 out;
@@ -454,6 +457,10 @@ uint32_t subtract_pair(uint32_t a, uint32_t b, T) {
   };
   return pack<T>(part(a, 0) - part(b, 0), part(a, 1) - part(b, 1));
 }
+inline uint64_t multiply_high(uint64_t a, uint64_t b) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);
+}
+inline void atomic_add_global(float* to, float value) { *to += value; }
 inline Words4 load_streaming(const Words4* from) { return *from; }
 
 #endif
@@ -462,6 +469,10 @@ inline Words4 load_streaming(const Words4* from) { return *from; }
 QUIRE_DEVICE float warp_sum(float value) {
   for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
   return value;
+}
+QUIRE_DEVICE uint64_t shuffle(uint64_t value, int lane) {
+  const uint32_t low = shuffle(static_cast<uint32_t>(value), lane);
+  return uint64_t{shuffle(static_cast<uint32_t>(value >> 32), lane)} << 32 | low;
 }
 QUIRE_DEVICE float warp_max(float value) {
   for (int mask = 16; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));

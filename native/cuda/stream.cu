@@ -30,6 +30,7 @@ Stream::Stream(int device) {
 }
 
 Stream::~Stream() {
+  blas.reset();
   cudaFree(counters_);
   cudaFree(scratch_);
   cudaStreamDestroy(as_stream(handle_));

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "ops.h"
 
@@ -40,6 +41,9 @@ class Stream : public Executor {
   // kCounters numbers that are zero whenever no kernel runs: for blocks that count each other.
   uint32_t* counters() const { return counters_; }
   static constexpr int kCounters = 1 << 16;
+
+  // The dense matmul's own state; gone before the stream.
+  std::shared_ptr<void> blas;
 
   // Scratch of the ops: grows only between steps, so that a step allocates nothing.
   void reserve_scratch(size_t bytes);

@@ -7,7 +7,14 @@ import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 
 const program = fileURLToPath(new URL('../../native/build/Release/cuda_test', import.meta.url));
-const groups = ['emulator', 'elementwise', 'paged_attention_decode', 'flash_attention_prefill', 'awq_matmul'];
+const groups = [
+  'emulator',
+  'elementwise',
+  'paged_attention_decode',
+  'flash_attention_prefill',
+  'sampler',
+  'awq_matmul',
+];
 
 describe('CUDA kernels in the emulator, against the reference', () => {
   it.each(groups)('%s', async (group) => {

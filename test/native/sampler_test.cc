@@ -110,42 +110,6 @@ void draw_parameters(Run& run, SampleBatch& batch, int row, int vocab) {
   batch.bias_start[row + 1] = static_cast<int32_t>(batch.bias_ids.size());
 }
 
-void test_against_reference(Run& run, const Ops& ops) {
-  int draws = 0, different = 0;
-  for (int vocab : {1, 2, 17, 100, 512, 3000}) {
-    const int rows = 120;
-    SampleBatch expected(rows);
-    for (int r = 0; r < rows; r++) draw_parameters(run, expected, r, vocab);
-    std::vector<float> logits = run.values(int64_t{rows} * vocab);
-    for (float& logit : logits) logit = static_cast<float>(std::round(logit * 400) / 50);  // ties happen
-    if (vocab > 1) logits[0] = std::numeric_limits<float>::quiet_NaN();
-    SampleBatch found = expected;
-    expected.sample(reference_ops(), logits, vocab, 1);
-    found.sample(ops, logits, vocab, 3);
-    for (int r = 0; r < rows; r++) {
-      draws++;
-      // A draw may fall differently only where two kept tokens meet within the rounding of their masses.
-      if (found.sampled[r] != expected.sampled[r]) {
-        different++;
-        run.check(expected.temperature[r] > 0 && expected.targets[r] < 0,
-                  "greedy choices and targets are exact");
-        continue;
-      }
-      if (expected.num_logprobs[r] < 0) continue;
-      run.near(found.logprobs[r], expected.logprobs[r], 1e-5 * (1 + std::fabs(expected.logprobs[r])),
-               "logprob");
-      run.check(found.ranks[r] == expected.ranks[r], "rank");
-      for (int k = 0; k < expected.num_logprobs[r]; k++) {
-        const int at = r * kMaxLogprobs + k;
-        run.check(found.top_ids[at] == expected.top_ids[at], "top token");
-        run.near(found.top_logprobs[at], expected.top_logprobs[at],
-                 1e-5 * (1 + std::fabs(expected.top_logprobs[at])), "top logprob");
-      }
-    }
-  }
-  run.check(different * 200 <= draws, "more than one draw in 200 differs from the reference");
-}
-
 // Chi-square of many draws against given probabilities; tokens of probability 0 must never appear.
 void check_frequencies(Run& run, const Ops& ops, const std::vector<float>& row, const std::vector<double>& p,
                        float temperature, int top_k, float top_p, float min_p) {
@@ -211,8 +175,44 @@ void test_frequencies(Run& run, const Ops& ops) {
 
 }  // namespace
 
+void test_sampler_choices(Run& run, const Ops& ops) {
+  int draws = 0, different = 0;
+  for (int vocab : {1, 2, 17, 100, 512, 3000}) {
+    const int rows = 120;
+    SampleBatch expected(rows);
+    for (int r = 0; r < rows; r++) draw_parameters(run, expected, r, vocab);
+    std::vector<float> logits = run.values(int64_t{rows} * vocab);
+    for (float& logit : logits) logit = static_cast<float>(std::round(logit * 400) / 50);  // ties happen
+    if (vocab > 1) logits[0] = std::numeric_limits<float>::quiet_NaN();
+    SampleBatch found = expected;
+    expected.sample(reference_ops(), logits, vocab, 1);
+    found.sample(ops, logits, vocab, 3);
+    for (int r = 0; r < rows; r++) {
+      draws++;
+      // A draw may fall differently only where two kept tokens meet within the rounding of their masses.
+      if (found.sampled[r] != expected.sampled[r]) {
+        different++;
+        run.check(expected.temperature[r] > 0 && expected.targets[r] < 0,
+                  "greedy choices and targets are exact");
+        continue;
+      }
+      if (expected.num_logprobs[r] < 0) continue;
+      run.near(found.logprobs[r], expected.logprobs[r], 1e-5 * (1 + std::fabs(expected.logprobs[r])),
+               "logprob");
+      run.check(found.ranks[r] == expected.ranks[r], "rank");
+      for (int k = 0; k < expected.num_logprobs[r]; k++) {
+        const int at = r * kMaxLogprobs + k;
+        run.check(found.top_ids[at] == expected.top_ids[at], "top token");
+        run.near(found.top_logprobs[at], expected.top_logprobs[at],
+                 1e-5 * (1 + std::fabs(expected.top_logprobs[at])), "top logprob");
+      }
+    }
+  }
+  run.check(different * 200 <= draws, "more than one draw in 200 differs from the reference");
+}
+
 void test_sampler(Run& run, const Ops& ops) {
-  test_against_reference(run, ops);
+  test_sampler_choices(run, ops);
   test_frequencies(run, ops);
 }
 

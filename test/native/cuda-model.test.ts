@@ -1,0 +1,72 @@
+// The model on the CUDA kernels, run by the emulator: the same logits and the same text as on the CPU, as far
+// as 16-bit activations go.
+
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
+import { loadModel } from '../../engine/model-files.ts';
+import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
+import { forward, openForForward } from './forward.ts';
+
+const golden: { tokenIds: number[]; positions: Array<{ argmax: number; logits: Record<string, number> }> } =
+  JSON.parse(readFileSync(new URL('../golden/stories260k-logits.json', import.meta.url), 'utf8'));
+
+describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
+  const numTokens = 90;
+  const tokenIds = golden.tokenIds.slice(0, numTokens);
+
+  async function logitsOf(dtype: 'f16' | 'bf16', chunkSize: number): Promise<Float32Array[]> {
+    const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
+    const native = openForForward(model, { backend: 'emulated', dtype, maxNumBatchedTokens: 96 });
+    const logits = forward(native, tokenIds, chunkSize, 16);
+    native.close();
+    return logits;
+  }
+
+  it.each([
+    // What transformers itself is off by at that precision, against its own float32.
+    ['f16', 90, 0.0277],
+    ['f16', 13, 0.0277],
+    ['f16', 1, 0.0277],
+    ['bf16', 90, 0.266],
+  ] as const)(
+    'has the logits of transformers in %s, in chunks of %i',
+    async (dtype, chunkSize, tolerance) => {
+      const logits = await logitsOf(dtype, chunkSize);
+      const errors = golden.positions
+        .slice(0, numTokens)
+        .flatMap(({ logits: expected }, position) =>
+          Object.entries(expected).map(([id, logit]) => Math.abs(logits[position][Number(id)] - logit)),
+        );
+      expect(Math.max(...errors)).toBeLessThanOrEqual(tolerance);
+      const argmax = logits.map((row) => row.indexOf(Math.max(...row)));
+      const wrong = argmax.filter((id, position) => id !== golden.positions[position].argmax);
+      expect(wrong.length).toBeLessThanOrEqual(dtype === 'f16' ? 0 : 3);
+    },
+  );
+
+  it('writes the text of transformers, many requests at once', async () => {
+    const engine = await Engine.open({
+      model: storiesFolder,
+      backend: 'emulated',
+      dtype: 'float16',
+      kvCacheBytes: 1 << 24,
+    });
+    const write = async (prompt: string, maxTokens: number) => {
+      const { tokenIds: promptTokenIds } = await engine.encodeText(prompt, true);
+      const sampling = { ...defaultSamplingParams, temperature: 0, maxTokens };
+      let text = '';
+      for await (const delta of engine.generate({ requestId: 'test', promptTokenIds, sampling }))
+        text += delta.text;
+      return text;
+    };
+    const expected = greedyCases[0];
+    const [whole, ...others] = await Promise.all([
+      write(expected.prompt, 80),
+      ...Array.from({ length: 6 }, (_, i) => write(expected.prompt, 10 + 5 * i)),
+    ]);
+    expect(whole).toBe(expected.text);
+    for (const other of others) expect(expected.text.startsWith(other)).toBe(true);
+    await engine.close();
+  });
+});
