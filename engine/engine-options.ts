@@ -5,6 +5,7 @@ import type { EngineObserver } from './generation.ts';
 import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
 import type { LoadedModel } from './model-files.ts';
+import { type CudaDevices, findCudaDevices } from './native.ts';
 
 export interface EngineOptions {
   /** Folder with config.json, tokenizer.json and *.safetensors; config.json suffices for loadFormat `dummy`. */
@@ -12,10 +13,13 @@ export interface EngineOptions {
   /** `dummy` makes seeded random weights from config.json alone. */
   loadFormat?: 'auto' | 'dummy';
   /**
-   * `null` answers tokens without arithmetic, to measure everything else; `reference` is the naive
-   * specification.
+   * `auto`, the default, is a GPU where there is one that can be used, else the CPU. For tests: `reference` is
+   * the naive specification, `emulated` the CUDA kernels on the CPU. `null` answers tokens without arithmetic,
+   * to measure everything else.
    */
-  backend?: 'cpu' | 'reference' | 'emulated' | 'null';
+  backend?: 'auto' | 'cpu' | 'cuda' | 'reference' | 'emulated' | 'null';
+  /** Share of a GPU's memory that weights, buffers and KV cache may take together. Default 0.9. */
+  gpuMemoryUtilization?: number;
   /** How long a step of the `null` backend takes, asleep, so that it is paced like a model. Default 0. */
   nullStepMs?: number;
   /** Form of the weights in memory; `auto` keeps the file's. */
@@ -66,18 +70,29 @@ function contextLength(asked: number | null, model: LoadedModel): number {
   return asked ?? own;
 }
 
+/** Where a model runs best on this machine. */
+export function findBackend(gpus: CudaDevices): 'cuda' | 'cpu' {
+  return gpus.devices.some(({ isSupported }) => isSupported) ? 'cuda' : 'cpu';
+}
+
 /** Throws ModelError when the options ask for more than the model has. */
 export function threadOptions(
   options: EngineOptions,
   model: LoadedModel,
 ): Omit<EngineThreadOptions, 'signals'> {
   const weightDtypes = { auto: null, float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
+  const backend =
+    options.backend === undefined || options.backend === 'auto'
+      ? findBackend(findCudaDevices())
+      : options.backend;
+  const isGpu = backend === 'cuda' || backend === 'emulated';
+  // A GPU computes in 16 bits: what the file has, and f16 for f32, as vLLM does.
+  const gpuDtype = model.config.weightDtype === 'bf16' ? 'bf16' : 'f16';
   const kvDtypes = {
     auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
     float32: 'f32',
     bfloat16: 'bf16',
   } as const;
-  const backend = options.backend ?? 'cpu';
   const limits = {
     blockSize: options.blockSize ?? 16,
     maxModelLen: contextLength(options.maxModelLen ?? null, model),
@@ -89,7 +104,7 @@ export function threadOptions(
   const native = {
     backend: backend === 'null' ? 'cpu' : backend,
     cpuVariant: options.cpuVariant ?? null,
-    dtype: weightDtypes[options.dtype ?? 'auto'],
+    dtype: weightDtypes[options.dtype ?? 'auto'] ?? (isGpu ? gpuDtype : null),
     kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
     threads: options.threads ?? availableParallelism(),
     seed: options.seed ?? 0,
@@ -104,6 +119,7 @@ export function threadOptions(
     kvCacheBytes: options.kvCacheBytes ?? null,
     numBlocksOverride: options.numBlocksOverride ?? null,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
+    gpuMemoryUtilization: options.gpuMemoryUtilization ?? 0.9,
     ...limits,
   };
 }

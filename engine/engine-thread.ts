@@ -32,12 +32,18 @@ function openModel(): NativeModel {
   return openNativeModel(options.model.config, options.model.files, options.model.options);
 }
 
+/** What the KV cache may take: of a GPU nearly all that is left, of the host's memory a part. */
+function availableBytes({ memory }: NativeModel): number {
+  if (memory.totalBytes === 0) return process.availableMemory() * defaultMemoryShare;
+  return Math.max(0, memory.freeBytes - memory.totalBytes * (1 - options.gpuMemoryUtilization));
+}
+
 /** KV blocks that requests may use; the null block comes on top. */
 function countBlocks(model: NativeModel): number {
   if (options.numBlocksOverride !== null) return options.numBlocksOverride;
   const { kvBytesPerBlock } = model.memory;
   if (kvBytesPerBlock === 0) return nullModelBlocks;
-  const asked = options.kvCacheBytes ?? process.availableMemory() * defaultMemoryShare;
+  const asked = options.kvCacheBytes ?? availableBytes(model);
   const fitting = Math.floor(asked / kvBytesPerBlock) - 1;
   const useful = blocksPerSeq * options.maxNumSeqs;
   const numBlocks = options.kvCacheBytes === null ? Math.min(fitting, useful) : fitting;

@@ -21,10 +21,11 @@ import type { SamplingParams } from './sampling-params.ts';
 import { TokenBytes } from './token-bytes.ts';
 import { readTokenizer } from './tokenizer-file.ts';
 
-export type { EngineOptions } from './engine-options.ts';
+export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
+export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 

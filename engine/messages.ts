@@ -159,6 +159,8 @@ export interface EngineThreadOptions {
   numBlocksOverride: number | null;
   enablePrefixCaching: boolean;
   maxLogprobs: number;
+  /** Share of a GPU's memory that everything together may take. */
+  gpuMemoryUtilization: number;
   maxLoras: number;
   /** [0] inbox counter for Atomics.wait/notify, [1] heartbeat: loop iterations, [2] 1 while a step runs. */
   signals: SharedArrayBuffer;

@@ -2,6 +2,7 @@
 // Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs. L (logits rows)
 // <= T.
 
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { AdapterTensor } from './lora-adapter.ts';
@@ -12,7 +13,7 @@ export type KvCacheDtype = 'f32' | 'bf16';
  * For tests: `reference` is the naive single-threaded specification, `emulated` the CUDA kernels in the
  * emulator.
  */
-export type Backend = 'cpu' | 'reference' | 'emulated';
+export type Backend = 'cpu' | 'cuda' | 'reference' | 'emulated';
 export type CpuVariant = 'avx512' | 'avx2' | 'portable';
 
 export interface NativeModelOptions {
@@ -115,6 +116,9 @@ export interface NativeMemory {
   kvBytesPerBlock: number;
   /** Bytes of work buffers and arena. */
   workspaceBytes: number;
+  /** A GPU's memory, and what is left of it; 0 on the CPU. */
+  totalBytes: number;
+  freeBytes: number;
 }
 
 /** One opened model. Not shareable between threads; every call blocks until it is done. */
@@ -157,7 +161,29 @@ export interface CpuFeatures {
   instructionSets: string[];
 }
 
+export interface CudaDevice {
+  name: string;
+  /** E.g. "9.0". */
+  computeCapability: string;
+  /** Whether there are kernels for it. */
+  isSupported: boolean;
+  numMultiprocessors: number;
+  freeBytes: number;
+  totalBytes: number;
+}
+
+export interface CudaDevices {
+  /** Whether quire was built with CUDA. */
+  isBuilt: boolean;
+  devices: CudaDevice[];
+  /** As CUDA counts: 13000 is 13.0; 0 without a driver. */
+  driverVersion: number;
+  /** Why there are none; empty when there are. */
+  problem: string;
+}
+
 interface Addon {
+  findDevices?(): Omit<CudaDevices, 'isBuilt'>;
   cpuFeatures(): CpuFeatures;
   openModel(config: ModelConfig, files: ModelFiles, options: NativeModelOptions): NativeModel;
 }
@@ -167,12 +193,30 @@ const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL(import.meta.url.includes('/dist/') ? '../..' : '..', import.meta.url));
 
 function loadAddon(backend: Backend): Addon {
-  if (backend === 'emulated') return require(`${root}/native/build/Release/quire_emulated.node`) as Addon;
+  if (backend === 'emulated' || backend === 'cuda') {
+    return require(`${root}/native/build/Release/quire_${backend}.node`) as Addon;
+  }
   return require('node-gyp-build')(`${root}/native`) as Addon;
 }
 
 export function cpuFeatures(): CpuFeatures {
   return loadAddon('cpu').cpuFeatures();
+}
+
+/** The GPUs of this machine, or why none can be used. */
+export function findCudaDevices(): CudaDevices {
+  const none = (isBuilt: boolean, problem: string) => ({ isBuilt, devices: [], driverVersion: 0, problem });
+  if (!existsSync(`${root}/native/build/Release/quire_cuda.node`)) {
+    return none(false, 'quire was built without CUDA (QUIRE_CUDA=1 npm rebuild builds it)');
+  }
+  try {
+    const found = loadAddon('cuda').findDevices?.();
+    return found === undefined
+      ? none(true, 'the CUDA addon is not of this version')
+      : { isBuilt: true, ...found };
+  } catch (error) {
+    return none(true, error instanceof Error ? error.message.split('\n')[0] : String(error));
+  }
 }
 
 export function openNativeModel(

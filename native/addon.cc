@@ -11,6 +11,10 @@
 #include "cpu/cpu_features.h"
 #include "model.h"
 
+#if defined(QUIRE_CUDA)
+#include "cuda/devices.h"
+#endif
+
 namespace quire {
 
 namespace {
@@ -265,6 +269,8 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     memory.Set("weightBytes", static_cast<double>(model_->weight_bytes()));
     memory.Set("kvBytesPerBlock", static_cast<double>(model_->kv_bytes_per_block()));
     memory.Set("workspaceBytes", static_cast<double>(model_->workspace_bytes()));
+    memory.Set("totalBytes", static_cast<double>(model_->total_bytes()));
+    memory.Set("freeBytes", static_cast<double>(model_->free_bytes()));
     self.Set("memory", memory);
     Napi::Object batch = Napi::Object::New(env);
     for (const ArenaArray& array : model_->arena().arrays()) {
@@ -389,11 +395,37 @@ Napi::Value CpuFeatures(const Napi::CallbackInfo& info) {
   return features;
 }
 
+#if defined(QUIRE_CUDA)
+Napi::Value FindDevices(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const cuda::Devices found = cuda::find_devices();
+  Napi::Array list = Napi::Array::New(env);
+  for (const cuda::Device& device : found.list) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("name", device.name);
+    entry.Set("computeCapability", std::to_string(device.major) + "." + std::to_string(device.minor));
+    entry.Set("isSupported", device.major >= cuda::kMinMajor);
+    entry.Set("numMultiprocessors", device.num_multiprocessors);
+    entry.Set("freeBytes", static_cast<double>(device.free_bytes));
+    entry.Set("totalBytes", static_cast<double>(device.total_bytes));
+    list.Set(list.Length(), entry);
+  }
+  Napi::Object devices = Napi::Object::New(env);
+  devices.Set("devices", list);
+  devices.Set("driverVersion", found.driver_version);
+  devices.Set("problem", found.problem);
+  return devices;
+}
+#endif
+
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   auto* state = new AddonState{Napi::Persistent(ModelBinding::Define(env))};
   env.SetInstanceData(state);
   exports.Set("openModel", Napi::Function::New(env, OpenModel));
   exports.Set("cpuFeatures", Napi::Function::New(env, CpuFeatures));
+#if defined(QUIRE_CUDA)
+  exports.Set("findDevices", Napi::Function::New(env, FindDevices));
+#endif
   return exports;
 }
 

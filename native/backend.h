@@ -44,6 +44,10 @@ class Backend {
   virtual void upload(void* to, const void* from, size_t bytes) = 0;
   virtual void download(void* to, const void* from, size_t bytes) = 0;
 
+  // The device's memory and what is left of it; 0 where it is the host's own, which the engine knows better.
+  virtual size_t total_bytes() const = 0;
+  virtual size_t free_bytes() const = 0;
+
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;

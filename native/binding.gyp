@@ -3,6 +3,7 @@
   'variables': {
     'api_headers%': '<!(node -p "require(\'node-api-headers\').include_dir")',
     'addon_api%': '<!(node -p "require(\'node-addon-api\').include_dir")',
+    'cuda%': '<!(node ../scripts/find-cuda.mjs enabled)',
     'checks%': '<!(node -p "process.env.NATIVE_CHECKS === \'1\' ? 1 : 0")'
   },
   'target_defaults': {
@@ -60,9 +61,9 @@
       'conditions': [['target_arch=="x64"', {
         'sources': [
           'cuda/attention.cu', 'cuda/awq_dequantise.cu', 'cuda/awq_matmul.cu', 'cuda/awq_pack.cc', 'cuda/elementwise.cu',
-          'cuda/cuda_backend.cc', 'cuda/flash_attention_prefill.cu', 'cuda/lora_matmul.cu', 'cuda/matmul.cu',
+          'cuda/cuda_backend.cu', 'cuda/flash_attention_prefill.cu', 'cuda/lora_matmul.cu', 'cuda/matmul.cu',
           'cuda/paged_attention_decode.cu', 'cuda/rms_norm.cu', 'cuda/rope_and_cache.cu', 'cuda/sampler.cu',
-          'simt/dense_matmul.cc', 'simt/simt.cc', 'simt/stream.cc'
+          'simt/dense_matmul.cc', 'simt/devices.cc', 'simt/simt.cc', 'simt/stream.cc'
         ],
         'rules': [{
           'rule_name': 'emulate',
@@ -92,5 +93,33 @@
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED']
     }
-  ]
+  ],
+  'conditions': [['cuda==1', {
+    'targets': [{
+      # What runs on an NVIDIA GPU: SASS for sm_80 to sm_90a, PTX for newer ones.
+      'target_name': 'quire_cuda',
+      'sources': [
+        'adapters.cc', 'addon.cc', 'arena.cc', 'batch_checks.cc', 'cuda/awq_pack.cc', 'model.cc', 'weights.cc',
+        '<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.cu\')).map(f => \'cuda/\' + f).join(\' \')")'
+      ],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
+      'include_dirs': ['<(api_headers)', '<(addon_api)'],
+      'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED'],
+      'libraries': ['<!@(node ../scripts/find-cuda.mjs libraries)', '-ldl', '-lrt', '-lpthread'],
+      'rules': [{
+        'rule_name': 'nvcc',
+        'extension': 'cu',
+        'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'ops.h'],
+        'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).o'],
+        'process_outputs_as_sources': 1,
+        'action': [
+          '<!(node ../scripts/find-cuda.mjs nvcc)', '-std=c++17', '-O3', '-Xcompiler', '-fPIC,-fvisibility=hidden', '-I.',
+          '-I<!(node ../scripts/find-cuda.mjs include)', '-DQUIRE_CUDA',
+          '-gencode', 'arch=compute_80,code=sm_80', '-gencode', 'arch=compute_86,code=sm_86',
+          '-gencode', 'arch=compute_89,code=sm_89', '-gencode', 'arch=compute_90a,code=sm_90a',
+          '-gencode', 'arch=compute_90,code=compute_90', '-c', '<(RULE_INPUT_PATH)', '-o', '<@(_outputs)'
+        ]
+      }]
+    }]
+  }]]
 }

@@ -47,6 +47,8 @@ class Model {
   int64_t weight_bytes() const { return weights_.bytes(); }
   int64_t kv_bytes_per_block() const;
   int64_t workspace_bytes() const;
+  int64_t total_bytes() const { return static_cast<int64_t>(backend_->total_bytes()); }
+  int64_t free_bytes() const { return static_cast<int64_t>(backend_->free_bytes()); }
 
  private:
   void forward_layer(int layer, int num_tokens, int num_seqs);

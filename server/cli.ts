@@ -4,6 +4,7 @@
 import { ModelError } from '../engine/engine.ts';
 import { benchOptions } from './bench/options.ts';
 import { runBench } from './bench/run.ts';
+import { doctorHelp, runDoctor } from './commands/doctor.ts';
 import { mergeLoraHelp, runMergeLora } from './commands/merge-lora.ts';
 import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
 import { quantizeHelp, runQuantize } from './commands/quantize.ts';
@@ -18,6 +19,7 @@ const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
                                        make 4-bit weights (AWQ)
        quire eval perplexity MODEL --text FILE
                                        say how well a model predicts a text
+       quire doctor                    say what this machine has, and what would run
        quire --version
 
 Each command tells its flags with --help.
@@ -58,10 +60,11 @@ async function run(args: readonly string[]): Promise<number> {
   if (args[0] === 'eval' && args[1] === 'perplexity') {
     return wantsHelp ? print(perplexityHelp()) : runPerplexity(args.slice(2));
   }
+  if (args[0] === 'doctor') return wantsHelp ? print(doctorHelp) : runDoctor();
   if (args[0] === '--version') return print(`${version}\n`);
   if (args.length === 0 || wantsHelp) return print(usage);
   throw new OptionError(
-    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, quantize, eval perplexity`,
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, quantize, eval perplexity, doctor`,
   );
 }
 

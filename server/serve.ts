@@ -5,7 +5,13 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pino, { type Logger } from 'pino';
 import pretty from 'pino-pretty';
-import { Engine, type EngineOptions, type RequestRecord } from '../engine/engine.ts';
+import {
+  Engine,
+  type EngineOptions,
+  findBackend,
+  findCudaDevices,
+  type RequestRecord,
+} from '../engine/engine.ts';
 import { resolveModel } from '../engine/hub.ts';
 import { type App, buildApp } from './app.ts';
 import { banner } from './banner.ts';
@@ -54,6 +60,7 @@ function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions
     model: modelPath,
     loadFormat: values['load-format'] as 'auto',
     backend: values.backend as 'cpu',
+    gpuMemoryUtilization: values['gpu-memory-utilization'] as number,
     nullStepMs: values['null-step-time'] as number,
     dtype: values.dtype as 'auto',
     kvCacheDtype: values['kv-cache-dtype'] as 'auto',
@@ -93,6 +100,14 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     version,
     logger,
   };
+}
+
+/** A build for GPUs that found none says why the model runs on the CPU. */
+function explainBackend(asked: EngineOptions['backend'], logger: Logger): void {
+  if (asked !== 'auto') return;
+  const gpus = findCudaDevices();
+  if (!gpus.isBuilt || findBackend(gpus) === 'cuda') return;
+  logger.info(`running on the CPU: ${gpus.problem || 'no GPU here is supported'}`);
 }
 
 async function loadAdapters(engine: Engine, modules: string[], modelNames: string[]): Promise<void> {
@@ -145,6 +160,7 @@ export async function serve(model: string | null, values: OptionValues): Promise
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));
   const url = await listen(app, values);
+  explainBackend(options.backend, logger);
   process.stdout.write(banner(engine.description, names[0], url, values));
   if (!loopbackHosts.includes(values.host as string) && (values['api-key'] as string[]).length === 0) {
     logger.warn(

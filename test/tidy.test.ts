@@ -99,7 +99,9 @@ describe('imports', () => {
     [/^engine\//, /^engine\//],
     [/^native\/reference\//, /^native\/(reference\/|[^/]+\.h$)/],
     [/^native\/cpu\//, /^native\/(cpu\/|[^/]+\.h$)/],
-    [/^native\/[^/]+$/, /^native\/([^/]+$|(cpu|reference)\/[^/]+\.h$)/],
+    [/^native\/cuda\//, /^native\/(cuda\/|simt\/simt\.h$|[^/]+\.h$)/],
+    [/^native\/simt\//, /^native\/(simt\/|cuda\/[^/]+\.h$|[^/]+\.h$)/],
+    [/^native\/[^/]+$/, /^native\/([^/]+$|(cpu|cuda|reference)\/[^/]+\.h$)/],
   ];
 
   it.each(allowed)('%s imports only what it may', (folder, mayImport) => {

@@ -60,6 +60,8 @@ class CpuBackend : public Backend {
   void release(void* memory, size_t bytes) override { munmap(memory, bytes); }
   void upload(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  size_t total_bytes() const override { return 0; }
+  size_t free_bytes() const override { return 0; }
   Tensor place(const Tensor& host) override { return host; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, const StepCounts&) override {
     return arena.batch();

@@ -77,6 +77,12 @@ size_t Stream::free_bytes() const {
   return free;
 }
 
+size_t Stream::total_bytes() const {
+  size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "memory");
+  return total;
+}
+
 void Stream::reserve_scratch(size_t bytes) {
   if (bytes <= scratch_bytes_) return;
   synchronise();

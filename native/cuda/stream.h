@@ -37,6 +37,7 @@ class Stream : public Executor {
   void synchronise();
 
   size_t free_bytes() const;
+  size_t total_bytes() const;
 
   // kCounters numbers that are zero whenever no kernel runs: for blocks that count each other.
   uint32_t* counters() const { return counters_; }

@@ -30,6 +30,7 @@ void Stream::download(void* to, const void* from, size_t bytes) { std::memcpy(to
 void Stream::clear(void* memory, size_t bytes) { std::memset(memory, 0, bytes); }
 void Stream::synchronise() {}
 size_t Stream::free_bytes() const { return size_t{1} << 30; }
+size_t Stream::total_bytes() const { return size_t{1} << 30; }
 
 void Stream::reserve_scratch(size_t bytes) {
   if (bytes <= scratch_bytes_) return;

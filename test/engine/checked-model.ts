@@ -9,7 +9,7 @@ const emptySlot = -1;
 
 export class CheckedModel implements NativeModel {
   readonly description = 'checked';
-  readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0 };
+  readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0, totalBytes: 0, freeBytes: 0 };
   readonly batch: BatchArrays;
   readonly #sizes: BatchSizes;
   readonly #blockSize: number;

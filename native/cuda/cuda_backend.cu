@@ -11,6 +11,7 @@
 #include "cuda/attention_launch.h"
 #include "cuda/awq_launch.h"
 #include "cuda/awq_matmul.h"
+#include "cuda/devices.h"
 #include "cuda/kernels.h"
 #include "cuda/stream.h"
 #include "float16.h"
@@ -45,6 +46,15 @@ constexpr Ops kHalfOps = make_table<cuda::Half>("cuda f16");
 constexpr Ops kBFloatOps = make_table<cuda::BFloat>("cuda bf16");
 
 const Ops& find_ops(const ModelOptions& options) {
+  const cuda::Devices devices = cuda::find_devices();
+  if (devices.list.empty()) throw std::runtime_error("no GPU can be used: " + devices.problem);
+  const cuda::Device& device = devices.list[0];
+  if (device.major < cuda::kMinMajor) {
+    throw std::runtime_error("the GPU " + device.name + " has compute capability " +
+                             std::to_string(device.major) + "." + std::to_string(device.minor) +
+                             ", at least " + std::to_string(cuda::kMinMajor) +
+                             ".0 is supported: use --backend cpu");
+  }
   if (options.keep_dtype || options.dtype == DType::kF32) {
     throw std::runtime_error("a GPU runs float16 or bfloat16: name one of them as --dtype");
   }
@@ -90,6 +100,8 @@ class CudaBackend : public Backend {
     stream_.synchronise();
   }
 
+  size_t total_bytes() const override { return stream_.total_bytes(); }
+  size_t free_bytes() const override { return stream_.free_bytes(); }
   Tensor place(const Tensor& host) override;
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) override;
   void end_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) override;
