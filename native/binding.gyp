@@ -82,7 +82,7 @@
       'target_name': 'cuda_test',
       'type': 'executable',
       'include_dirs': ['../test/native', '../test/native/cuda'],
-      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native/cuda\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/cuda/\' + f).join(\' \')")', '../test/native/sampler_test.cc'],
+      'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native/cuda\').filter(f => f.endsWith(\'_test.cc\')).map(f => \'../test/native/cuda/\' + f).join(\' \')")', '../test/native/sampler_test.cc'],
       'dependencies': ['kernels', 'cuda_emulated']
     },
     {
