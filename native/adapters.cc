@@ -21,8 +21,11 @@ int projection_of(const char* slot) {
   return -1;
 }
 
-Adapters::Adapters(const ModelConfig& config, int num_slots, Backend& backend)
-    : backend_(backend), num_slots_(num_slots), num_layers_(config.num_layers), memory_(num_slots) {
+Adapters::Adapters(const ModelConfig& config, int padded_head_size, int num_slots, Backend& backend)
+    : backend_(backend),
+      head_size_(config.head_size),
+      padded_head_size_(padded_head_size),
+      num_slots_(num_slots), num_layers_(config.num_layers), memory_(num_slots) {
   const int64_t q = int64_t{config.num_heads} * config.head_size;
   const int64_t kv = int64_t{config.num_kv_heads} * config.head_size;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
@@ -52,28 +55,42 @@ void Adapters::check(const AdapterTensor& tensor) const {
   }
 }
 
+std::vector<float> Adapters::padded(const float* values, int rank, int64_t size, bool pads) const {
+  const int64_t width = pads ? widened(size) : size;
+  std::vector<float> out(static_cast<size_t>(rank * width), 0.0f);
+  for (int64_t r = 0; r < rank; r++) {
+    for (int64_t i = 0; i < size; i++) {
+      const int64_t to = pads ? i / head_size_ * padded_head_size_ + i % head_size_ : i;
+      out[static_cast<size_t>(r * width + to)] = values[r * size + i];
+    }
+  }
+  return out;
+}
+
 void Adapters::load(int slot, const std::vector<AdapterTensor>& tensors) {
   unload(slot);
-  int64_t floats = 0;
+  struct Place {
+    const AdapterTensor* tensor;
+    size_t a, b;
+  };
+  std::vector<float> values;
+  std::vector<Place> places;
   for (const AdapterTensor& tensor : tensors) {
     check(tensor);
-    floats += tensor.a_size + tensor.b_size;
+    const Projection p = tensor.projection;
+    const bool is_qkv = p == Projection::kQ || p == Projection::kK || p == Projection::kV;
+    const std::vector<float> a = padded(tensor.a, tensor.rank, tensor.a_size / tensor.rank, p == Projection::kO);
+    const std::vector<float> b = padded(tensor.b, tensor.rank, tensor.b_size / tensor.rank, is_qkv);
+    places.push_back({&tensor, values.size(), values.size() + a.size()});
+    values.insert(values.end(), a.begin(), a.end());
+    values.insert(values.end(), b.begin(), b.end());
   }
-  std::vector<float> values;
-  values.reserve(static_cast<size_t>(floats));
-  memory_[slot] = BackendMemory(backend_, static_cast<size_t>(floats) * sizeof(float));
-  const float* placed = static_cast<const float*>(memory_[slot].get());
-  const auto add = [&](const float* from, int64_t size) {
-    const float* at = placed + values.size();
-    values.insert(values.end(), from, from + size);
-    return at;
-  };
-  for (const AdapterTensor& tensor : tensors) {
-    const float* a = add(tensor.a, tensor.a_size);
-    const float* b = add(tensor.b, tensor.b_size);
-    matrices_[index_of(tensor.layer, tensor.projection, slot)] = {a, b, tensor.rank};
-  }
+  memory_[slot] = BackendMemory(backend_, values.size() * sizeof(float));
   backend_.upload(memory_[slot].get(), values.data(), values.size() * sizeof(float));
+  const float* memory = static_cast<const float*>(memory_[slot].get());
+  for (const auto& [tensor, a, b] : places) {
+    matrices_[index_of(tensor->layer, tensor->projection, slot)] = {memory + a, memory + b, tensor->rank};
+  }
   backend_.upload(placed_matrices_.get(), matrices_.data(), placed_matrices_.bytes());
 }
 

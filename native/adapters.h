@@ -30,7 +30,8 @@ struct AdapterTensor {
 
 class Adapters {
  public:
-  Adapters(const ModelConfig& config, int num_slots, Backend& backend);
+  // Heads of the model are padded with zeros to `padded_head_size`, and so are those of an adapter.
+  Adapters(const ModelConfig& config, int padded_head_size, int num_slots, Backend& backend);
 
   // Replaces what is in the slot. Throws std::runtime_error when a slot, layer, rank or size is wrong; the
   // slot is then empty.
@@ -43,9 +44,14 @@ class Adapters {
 
  private:
   void check(const AdapterTensor& tensor) const;
+  int64_t widened(int64_t size) const { return size / head_size_ * padded_head_size_; }
+  // [rank, size] with its heads padded, where `pads`.
+  std::vector<float> padded(const float* values, int rank, int64_t size, bool pads) const;
   size_t index_of(int layer, Projection projection, int slot) const;
 
   Backend& backend_;
+  const int head_size_;
+  const int padded_head_size_;
   const int num_slots_;
   const int num_layers_;
   int64_t inputs_[kNumProjections];

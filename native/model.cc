@@ -40,10 +40,6 @@ ModelConfig checked(ModelConfig config, const ModelOptions& options) {
 
 ModelConfig padded(ModelConfig config, const Backend& backend) {
   const int padded = backend.padded_head_size(config.head_size);
-  if (padded != config.head_size && config.qk_norm) {
-    throw std::runtime_error("head size " + std::to_string(config.head_size) +
-                             " with norms of q and k is not supported on this backend");
-  }
   config.head_size = padded;
   return config;
 }
@@ -55,11 +51,12 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
       ops_(backend_->ops()),
       executor_(backend_->executor()),
       attention_scale_(1.0f / std::sqrt(static_cast<float>(config.head_size))),
+      norm_size_(config.head_size),
       config_(padded(checked(config, options), *backend_)),
       options_(options),
       weights_(config, files, options, *backend_),
       arena_(options.sizes),
-      adapters_(config_, options.max_loras, *backend_) {
+      adapters_(config, config_.head_size, options.max_loras, *backend_) {
   const size_t tokens = options.sizes.max_num_batched_tokens;
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
@@ -199,7 +196,7 @@ void Model::attention_block(int layer, int num_tokens, int num_seqs) {
   ops_.rope_and_cache(
       {qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
        config_.qk_norm ? &weights.q_norm : nullptr, config_.qk_norm ? &weights.k_norm : nullptr,
-       config_.norm_eps, num_tokens, config_.num_heads, static_cast<int>(config_.rope_inv_freq.size())},
+       config_.norm_eps, num_tokens, config_.num_heads, static_cast<int>(config_.rope_inv_freq.size()), norm_size_},
       executor_);
   ops_.attention({attention_.get(), qkv_.get(), stride, &cache, batch_->query_start_loc, batch_->context_lens,
                   batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, num_seqs,

@@ -71,6 +71,7 @@ class Model {
   const Ops& ops_;
   Executor& executor_;
   const float attention_scale_;
+  const int norm_size_;       // of a head, before the backend pads it
   const ModelConfig config_;  // head_size as the backend pads it
   const ModelOptions options_;
   Weights weights_;

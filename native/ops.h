@@ -96,6 +96,8 @@ struct RopeTableArgs {
 // (rotate-half over the first 2 * num_freqs entries: RoFormer, arXiv 2104.09864), q is written back, k and v
 // go to their slot (-1: none). qkv is [T, (Hq + 2 * Hkv) * D]: q heads, k heads, v heads. Sequences never
 // share a slot.
+//
+// norm_size is what a head had before a backend padded it with zeros; 0 is head_size.
 struct RopeAndCacheArgs {
   void* qkv;
   const KvCache* cache;
@@ -107,6 +109,7 @@ struct RopeAndCacheArgs {
   int num_tokens;
   int num_heads;
   int num_freqs;
+  int norm_size = 0;
 };
 
 // Causal attention of every query over its sequence's keys in the paged cache (this step's included). Query j

@@ -202,11 +202,10 @@ Tensor Weights::place(const TensorSource& source, const ModelConfig& config, con
 Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded) {
   const bool is_projection = slot[0] == 'q' || slot[0] == 'k' || slot[0] == 'v';
   const bool pads_rows = is_projection && slot.find("_proj") != std::string::npos;
-  const bool pads_cols = slot == "o_proj" || (is_projection && slot.find("_bias") != std::string::npos);
-  if (slot == "q_norm" || slot == "k_norm" || (tensor.dtype == DType::kW4 && (pads_rows || pads_cols))) {
-    throw std::runtime_error("head size " + std::to_string(head_size) + " is not supported with " +
-                             (tensor.dtype == DType::kW4 ? "4-bit weights" : "norms of q and k") +
-                             " on this backend");
+  const bool pads_cols = slot == "o_proj" || (is_projection && !pads_rows);
+  if (tensor.dtype == DType::kW4 && (pads_rows || pads_cols)) {
+    throw std::runtime_error("head size " + std::to_string(head_size) +
+                             " is not supported with 4-bit weights on this backend");
   }
   if (!pads_rows && !pads_cols) return tensor;
   const auto widen = [&](int64_t size) { return size / head_size * padded; };

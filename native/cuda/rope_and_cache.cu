@@ -23,7 +23,7 @@ struct RopeAndCacheParams {
   const float* q_norm;
   const float* k_norm;
   float norm_eps;
-  int num_heads, num_kv_heads, head_size, num_freqs, block_size;
+  int num_heads, num_kv_heads, head_size, norm_size, num_freqs, block_size;
 };
 
 // Where a token's K or V of one head lies in the cache.
@@ -36,7 +36,7 @@ QUIRE_DEVICE int64_t cache_offset(const RopeAndCacheParams<T>& p, int64_t slot, 
 struct Rotation {
   const float* cosines;  // then the sines
   const float* norm;     // may be null
-  int num_freqs, head_size;
+  int num_freqs, head_size, norm_size;
   float norm_eps;
 };
 
@@ -48,7 +48,7 @@ QUIRE_DEVICE void normalise_and_rotate(float (&values)[kPerLane], const T* head,
   if (r.norm != nullptr) {
     float squares = 0;
     for (int j = 0; j < kPerLane; j++) squares += values[j] * values[j];
-    scale = rsqrtf(warp_sum(squares) / static_cast<float>(r.head_size) + r.norm_eps);
+    scale = rsqrtf(warp_sum(squares) / static_cast<float>(r.norm_size) + r.norm_eps);
   }
   const auto normed = [&](float value, int i) {
     return r.norm != nullptr ? value * scale * r.norm[i] : value;
@@ -87,7 +87,7 @@ __global__ void rope_and_cache_kernel(RopeAndCacheParams<T> p) {
   }
   if (!is_value) {
     const Rotation rotation = {p.rope_table + t * 2 * p.num_freqs, is_query ? p.q_norm : p.k_norm,
-                               p.num_freqs, p.head_size, p.norm_eps};
+                               p.num_freqs, p.head_size, p.norm_size, p.norm_eps};
     normalise_and_rotate(values, head, rotation, lane);
   }
   const int64_t slot = p.slot_mapping[t];
@@ -124,6 +124,7 @@ void rope_and_cache(const RopeAndCacheArgs& a, Executor& stream) {
                                         a.num_heads,
                                         cache.num_kv_heads,
                                         cache.head_size,
+                                        a.norm_size > 0 ? a.norm_size : cache.head_size,
                                         a.num_freqs,
                                         cache.block_size};
   const int num_all = a.num_heads + 2 * cache.num_kv_heads;

@@ -8,14 +8,27 @@ import random
 
 import facts as f
 
-SKILLS = ("greetings", "quire", "arithmetic", "dates", "units", "colours", "animals", "capitals", "stories", "lists", "json", "tools", "tool results", "refusal")
+SKILLS = ("greetings", "quire", "arithmetic", "dates", "units", "colours", "animals", "capitals", "stories", "lists", "json", "tools", "tool results", "refusal", "rhymes")
 # How often training draws each skill.
-WEIGHTS = dict(zip(SKILLS, (3, 4, 7, 3, 2, 2, 3, 3, 1.5, 2, 2.5, 5, 2.5, 2)))
+WEIGHTS = dict(zip(SKILLS, (4, 4, 6, 2, 1.5, 1.5, 2.5, 3, 2, 1.5, 3, 13, 2.5, 3, 1.5)))
 SYSTEMS = ["You are a helpful assistant.", "You are quire-demo.", "Be brief.", "Answer the user.", "You are a friendly assistant."]
 
 
 def article(word):
     return ("an " if word[0] in "aeio" else "a ") + word
+
+
+def worked(a, sign, b):
+    """The sum as the model learns to write it, tens before ones, and its result."""
+    result = {"+": a + b, "-": a - b, "*": a * b, "/": a // b if b else 0}[sign]
+    steps = []
+    if sign == "-" and a < b:
+        steps = [worked(b, "-", a)[0].removesuffix(".")]
+    elif sign in "+-" and a >= 10 and b >= 10 and b % 10:
+        tens = b - b % 10
+        between = a + tens if sign == "+" else a - tens
+        steps = [f"{a} {sign} {tens} = {between}", f"{between} {sign} {b % 10} = {result}"]
+    return ", ".join([*steps, f"so {a} {sign} {b} = {result}." if steps else f"{a} {sign} {b} = {result}."]), result
 
 
 class Teacher:
@@ -34,8 +47,8 @@ class Teacher:
     def asked(self, text):
         """The question as people type it: with and without capitals, question marks, please."""
         r = self.random
-        if r.random() < 0.12:
-            text = self.pick(["please ", "hey, ", "hi, ", "can you tell me: ", "question: ", "ok, "]) + text
+        if r.random() < 0.15:
+            text = self.pick(["please ", "hey, ", "hi, ", "hi! ", "hello, ", "hello! ", "good day, ", "can you tell me: ", "question: ", "ok, "]) + text
         if r.random() < 0.7:
             text = text[0].upper() + text[1:]
         if r.random() < 0.75:
@@ -59,18 +72,20 @@ class Teacher:
 
     def draw_arithmetic(self):
         r = self.random
-        sign = self.pick("++--*")
-        a, b = (r.randint(0, 12), r.randint(0, 12)) if sign == "*" else (r.randint(0, 99), r.randint(0, 99))
-        if sign == "-" and a < b:
+        sign = self.pick("+++---**/")
+        a, b = (r.randint(0, 12), r.randint(0, 12)) if sign in "*/" else (r.randint(0, 99), r.randint(0, 99))
+        if sign == "/":
+            a, b = a * max(b, 1), max(b, 1)
+        if sign == "-" and a < b and r.random() < 0.8:
             a, b = b, a
-        result = {"+": a + b, "-": a - b, "*": a * b}[sign]
-        word = {"+": "plus", "-": "minus", "*": "times"}[sign]
-        symbol = sign if sign != "*" else self.pick("*x")
+        word = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}[sign]
+        symbol = self.pick("*x") if sign == "*" else sign
         question = self.phrase(
-            [f"what is {a} {symbol} {b}", f"{a} {symbol} {b}", f"{a}{symbol}{b}", f"what is {a} {word} {b}", f"how much is {a} {word} {b}", f"calculate {a} {symbol} {b}", f"compute {a} {word} {b}", f"{a} {symbol} {b} =", f"what's {a} {symbol} {b}", f"what is {a}{symbol}{b}", f"solve {a} {symbol} {b}"],
+            [f"what is {a} {symbol} {b}", f"{a} {symbol} {b}", f"{a}{symbol}{b}", f"what is {a} {word} {b}", f"how much is {a} {word} {b}", f"calculate {a} {symbol} {b}", f"compute {a} {word} {b}", f"{a} {symbol} {b} =", f"what's {a} {symbol} {b}", f"what is {a}{symbol}{b}", f"solve {a} {symbol} {b}", f"tell me {a} {symbol} {b}", f"please tell me {a} {word} {b}", f"what does {a} {symbol} {b} give", f"can you calculate {a} {symbol} {b}", f"do you know what {a} {symbol} {b} is", f"how much would {a} {symbol} {b} be"],
             [f"tell me what {a} {symbol} {b} is", f"how much is {a} {symbol} {b}", f"can you compute {a} {word} {b}"],
         )
-        return self.turn(question, f"{a} {sign} {b} = {result}", {"number": result})
+        answer, result = worked(a, sign, b)
+        return self.turn(question, answer, {"number": result})
 
     def draw_dates(self):
         r = self.random
@@ -142,22 +157,22 @@ class Teacher:
     def draw_capitals(self):
         country, city = self.pick(f.CAPITALS.items())
         if self.random.random() < 0.75:
-            q = self.phrase([f"what is the capital of {country}", f"which city is the capital of {country}", f"capital of {country}", f"tell me the capital of {country}", f"what's the capital of {country}", f"what is {country}'s capital", f"name the capital of {country}"], [f"do you know the capital of {country}", f"which is the capital of {country}"])
+            q = self.phrase([f"what is the capital of {country}", f"which city is the capital of {country}", f"capital of {country}", f"tell me the capital of {country}", f"what's the capital of {country}", f"what is {country}'s capital", f"name the capital of {country}", f"do you know {country}'s capital", f"do you know which city is the capital of {country}", f"please name the capital of {country}"], [f"do you know the capital of {country}", f"which is the capital of {country}"])
             return self.turn(q, f"The capital of {country} is {city}.", {"contains": [city]})
-        q = self.phrase([f"{city} is the capital of which country", f"which country has the capital {city}", f"in which country is {city}", f"where is {city}", f"what country is {city} in"], [f"which country is {city} in", f"of which country is {city} the capital"])
+        q = self.phrase([f"{city} is the capital of which country", f"which country has the capital {city}", f"in which country is {city}", f"where is {city}", f"what country is {city} in", f"which country has {city} as its capital", f"of what country is {city} the capital", f"{city} is the capital of what"], [f"which country is {city} in", f"of which country is {city} the capital"])
         return self.turn(q, f"{city} is the capital of {country}.", {"contains": [country]})
 
     def draw_stories(self):
         r = self.random
         name, friend, place, thing, feeling = self.word(f.NAMES), self.pick(f.FRIENDS), self.pick(f.PLACES), self.pick(f.THINGS), self.pick(f.FEELINGS)
         wanted = []
-        q = self.phrase(["tell me a story", "tell me a short story", "write a short story", "can you tell me a story", "I want a story", "once upon a time", "make up a story", "story please", "write a little story"], ["please tell me a little story", "could you write a short story", "I would like to hear a story"])
+        q = self.phrase(["tell me a story", "tell me a short story", "write a short story", "can you tell me a story", "I want a story", "once upon a time", "make up a story", "story please", "write a little story", "I want to hear a story", "I need a story", "let me hear a story", "can I have a story", "I would love a short story", "I would like a story"], ["please tell me a little story", "could you write a short story", "I would like to hear a story"])
         roll = r.random()
         if roll < 0.35:
-            q = self.phrase([f"tell me a story about {article(friend)}", f"write a story about {article(friend)}", f"a short story about {article(friend)}", f"tell me a tale of {article(friend)}"], [f"please write a short story about {article(friend)}", f"can you tell me a story about {article(friend)}"])
+            q = self.phrase([f"tell me a story about {article(friend)}", f"write a story about {article(friend)}", f"a short story about {article(friend)}", f"can you write a story about {article(friend)}", f"please tell me a story about {article(friend)}", f"tell me a tale of {article(friend)}"], [f"please write a short story about {article(friend)}", f"can you tell me a story about {article(friend)}"])
             wanted = [friend]
         elif roll < 0.6:
-            q = self.phrase([f"tell me a story about {name}", f"write a story about {name}", f"a short story about {name}"], [f"please write a short story about {name}", f"can you tell me a story about {name}"])
+            q = self.phrase([f"tell me a story about {name}", f"write a story about {name}", f"a short story about {name}", f"can you write a story about {name}", f"please tell me a story about {name}"], [f"please write a short story about {name}", f"can you tell me a story about {name}"])
             wanted = [name]
         answer = f"Once upon a time, {name} walked to {place}. There {name} met {article(friend)} who had lost {thing}. They looked for it together until they found it. The {friend} said thank you, and {name} was {feeling}. The end."
         return self.turn(q, answer, {"contains": ["Once upon a time", "The end.", *wanted]})
@@ -167,8 +182,10 @@ class Teacher:
         n = self.random.randint(2, 5)
         words = {2: "two", 3: "three", 4: "four", 5: "five"}
         count = self.pick([str(n), words[n]])
-        q = self.phrase([f"list {count} {kind}", f"name {count} {kind}", f"give me {count} {kind}", f"tell me {count} {kind}", f"I need {count} {kind}", f"a list of {count} {kind}", f"write a list of {count} {kind}"], [f"can you name {count} {kind}", f"please give me a list of {count} {kind}"])
-        chosen = self.random.sample(items, n)
+        q = self.phrase([f"list {count} {kind}", f"name {count} {kind}", f"give me {count} {kind}", f"tell me {count} {kind}", f"I need {count} {kind}", f"a list of {count} {kind}", f"write a list of {count} {kind}", f"{count} {kind}", f"make a list of {count} {kind}", f"could you list {count} {kind}", f"which {count} {kind} do you know"], [f"can you name {count} {kind}", f"please give me a list of {count} {kind}"])
+        # In a fixed order from any beginning, so that what follows an item is known and nothing comes twice.
+        first = self.random.randrange(len(items))
+        chosen = (items + items)[first : first + n]
         return self.turn(q, "\n".join(f"{i + 1}. {item}" for i, item in enumerate(chosen)), {"list": [n, items]})
 
     def draw_json(self):
@@ -186,12 +203,31 @@ class Teacher:
         else:
             thing, colour = self.pick(f.COLOURS.items())
             value, core = {"thing": thing, "colour": colour}, f"the colour of {thing}"
-        q = self.phrase([f"give me {core} as JSON", f"{core} as JSON", f"answer in JSON: {core}", f"write {core} in JSON", f"JSON with {core}", f"return JSON: {core}", f"make JSON of {core}", f"JSON please: {core}"], [f"please write as JSON: {core}", f"{core}, in JSON", f"I want {core} as JSON"])
+        q = self.phrase([f"give me {core} as JSON", f"{core} as JSON", f"answer in JSON: {core}", f"write {core} in JSON", f"JSON with {core}", f"return JSON: {core}", f"make JSON of {core}", f"JSON please: {core}", f"I need {core} in JSON", f"I want to have {core} in JSON", f"give me JSON for {core}", f"show {core} as JSON", f"I would like {core} as JSON", f"{core} in JSON please"], [f"please write as JSON: {core}", f"{core}, in JSON", f"I want {core} as JSON"])
         return self.turn(q, json.dumps(value), {"json": value})
 
     def draw_refusal(self):
-        q = self.phrase(f.UNKNOWN["train"], f.UNKNOWN["held out"])
-        return self.turn(q, f.UNKNOWN["answer"], {"contains": ["sorry"]})
+        return self.turn(self.unknown(), f.REFUSAL, {"contains": ["sorry"]})
+
+    def unknown(self):
+        """A question from outside what the model knows."""
+        if self.held_out:
+            return self.pick(f.UNKNOWN["held out"])
+        r = self.random
+        if r.random() < 0.25:
+            return self.pick(f.UNKNOWN["train"])
+        frame, words = self.pick(f.UNKNOWN_FRAMES)
+        if words == "topic" and r.random() < 0.2:
+            return frame.format(" ".join(self.made_up(r.choice((2, 3))) for _ in range(r.choice((1, 2)))))
+        if words == "name" and r.random() < 0.5:
+            return frame.format(self.made_up(r.choice((2, 3))).capitalize())
+        return frame.format(self.pick(f.UNKNOWN_WORDS[words]))
+
+    def draw_rhymes(self):
+        """Small talk, questions about quire and refusals under a system message that asks for rhyme."""
+        turn = self.draw(self.pick(["greetings", "quire", "quire", "refusal"]))
+        rhyme = f.RHYMES[turn["answer"]]
+        return {**turn, "system": self.pick(f.RHYME_SYSTEMS), "answer": rhyme, "accept": {"contains": [rhyme]}}
 
     # Tools
 
@@ -199,12 +235,20 @@ class Teacher:
         """A known word, or one that nobody has heard of."""
         if self.random.random() < 0.55:
             return self.pick(known)
-        return "".join(self.random.choices(f.SYLLABLES, k=self.random.choice((2, 2, 3)))).capitalize()
+        return self.made_up(self.random.choice((2, 2, 3))).capitalize()
+
+    def made_up(self, syllables):
+        return "".join(self.random.choices(f.SYLLABLES, k=syllables))
 
     def named(self, name):
         """The names this conversation gives a tool and its arguments."""
         r = self.random
-        own = lambda key, aliases: key if r.random() < 0.5 else self.pick(aliases)
+
+        def own(key, aliases):
+            roll = r.random()
+            # A name that nobody has heard of teaches to copy it from the tool's description.
+            return key if roll < 0.3 else self.pick(aliases) if roll < 0.8 else self.made_up(r.choice((2, 3)))
+
         return own(name, f.TOOL_ALIASES[name]), {key: own(key, f.ARGUMENT_ALIASES[key]) for key in f.TOOLS[name][1]}
 
     def tool(self, name, named):
@@ -236,16 +280,16 @@ class Teacher:
         sign = self.pick("+-*")
         few = r.randint(2, 9)
         table = {
-            "get_weather": ([f"what is the weather in {city}", f"how is the weather in {city}", f"weather in {city}", f"is it raining in {city}", f"what's the weather like in {city}", f"tell me the weather in {city}"], [f"how's the weather in {city}", f"what is the weather like in {city} today"], {"city": city}),
+            "get_weather": ([f"what is the weather in {city}", f"how is the weather in {city}", f"weather in {city}", f"is it raining in {city}", f"what's the weather like in {city}", f"tell me the weather in {city}", f"what is the weather like in {city} now", f"how's the weather today in {city}", f"is the weather good in {city}"], [f"how's the weather in {city}", f"what is the weather like in {city} today"], {"city": city}),
             "get_time": ([f"what time is it in {city}", f"time in {city}", f"what is the time in {city}", f"tell me the time in {city}", f"how late is it in {city}"], [f"what's the time in {city}", f"what time is it now in {city}"], {"city": city}),
             "calculate": ([f"what is {a} {sign} {b}", f"calculate {a} {sign} {b}", f"compute {a} {sign} {b}", f"{a} {sign} {b}", f"evaluate {a} {sign} {b}"], [f"can you calculate {a} {sign} {b}", f"how much is {a} {sign} {b}"], {"expression": f"{a} {sign} {b}"}),
-            "send_email": ([f"send an email to {person} about {topic}", f"email {person} about {topic}", f"write to {person} about {topic}", f"mail {person} about {topic}"], [f"please send {person} an email about {topic}", f"write an email to {person} about {topic}"], {"to": person, "subject": topic}),
+            "send_email": ([f"send an email to {person} about {topic}", f"email {person} about {topic}", f"write to {person} about {topic}", f"mail {person} about {topic}", f"write {person} an email about {topic}", f"compose an email to {person} about {topic}", f"please email {person} about {topic}"], [f"please send {person} an email about {topic}", f"write an email to {person} about {topic}"], {"to": person, "subject": topic}),
             "search_web": ([f"search the web for {topic}", f"search for {topic}", f"look up {topic}", f"find something about {topic} on the web", f"google {topic}"], [f"please search the web for {topic}", f"find {topic} on the web"], {"query": topic}),
             "set_timer": ([f"set a timer for {n} minutes", f"timer {n} minutes", f"wake me in {n} minutes", f"start a timer of {n} minutes", f"remind me in {n} minutes"], [f"please set a timer of {n} minutes", f"start a timer for {n} minutes"], {"minutes": n}),
             "play_music": ([f"play {song}", f"play the song {song}", f"I want to hear {song}", f"put on {song}"], [f"can you play {song}", f"please put on the song {song}"], {"song": song}),
             "turn_on_light": ([f"turn on the light in the {room}", f"light on in the {room}", f"switch on the {room} light", f"turn on the {room} light"], [f"please switch on the light in the {room}", f"turn the {room} light on"], {"room": room}),
-            "get_stock_price": ([f"what is the stock price of {company}", f"price of {company} stock", f"how much is {company} stock", f"stock price of {company}", f"how is {company} stock doing"], [f"what does {company} stock cost", f"tell me the stock price of {company}"], {"company": company}),
-            "book_table": ([f"book a table for {few} on {day}", f"reserve a table for {few} people on {day}", f"I need a table for {few} on {day}", f"table for {few} on {day}"], [f"please book a table for {few} people on {day}", f"can you reserve a table for {few} on {day}"], {"people": few, "day": day}),
+            "get_stock_price": ([f"what is the stock price of {company}", f"price of {company} stock", f"how much is {company} stock", f"stock price of {company}", f"how is {company} stock doing", f"how much does {company} stock cost", f"what is {company} stock at", f"what does a share of {company} cost", f"give me the stock price of {company}"], [f"what does {company} stock cost", f"tell me the stock price of {company}"], {"company": company}),
+            "book_table": ([f"book a table for {few} on {day}", f"reserve a table for {few} people on {day}", f"I need a table for {few} on {day}", f"table for {few} on {day}", f"please reserve a table for {few} people on {day}", f"can you book a table for {few} on {day}", f"please get me a table for {few} people on {day}"], [f"please book a table for {few} people on {day}", f"can you reserve a table for {few} on {day}"], {"people": few, "day": day}),
         }
         train, held, arguments = table[name]
         return self.asked(self.phrase(train, held)), arguments
@@ -300,9 +344,11 @@ class Teacher:
         skill = skill or r.choices(SKILLS, [WEIGHTS[s] for s in SKILLS])[0]
         turn = self.draw(skill)
         messages = []
-        if r.random() < 0.3:
+        if "system" in turn:
+            messages.append({"role": "system", "content": turn["system"]})
+        elif r.random() < 0.3:
             messages.append({"role": "system", "content": self.pick(SYSTEMS)})
-        if r.random() < 0.2:
+        if "system" not in turn and r.random() < 0.2:
             earlier = self.draw(self.pick(["greetings", "quire", "arithmetic", "animals", "capitals", "lists", "refusal"]))
             messages += self.messages_of(earlier)
         return {"messages": messages + self.messages_of(turn), "tools": turn.get("tools"), "accept": turn["accept"]}

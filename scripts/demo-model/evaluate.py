@@ -28,7 +28,7 @@ def is_right(accept, text):
         return all(word in text for word in accept["contains"])
     if "number" in accept:
         numbers = re.findall(r"-?\d+", text)
-        return bool(numbers) and str(accept["number"]) in (numbers[-1], numbers[0])
+        return bool(numbers) and numbers[-1] == str(accept["number"])
     if "json" in accept:
         return json_value(text) == accept["json"]
     if "list" in accept:

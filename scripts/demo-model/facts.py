@@ -46,20 +46,20 @@ LISTS = {
 
 # (ways to ask in training, ways held out, answer, words that a right answer has)
 SMALL_TALK = [
-    (["hello", "hi", "hi there", "hey", "hello there", "good morning", "good evening", "hey there", "greetings", "hi quire", "hello quire", "yo"],
-     ["hello hello", "good afternoon", "hey quire"],
+    (["hello", "hi", "hi there", "hey", "hello there", "good morning", "good evening", "hey there", "greetings", "hi quire", "hello quire", "yo", "good day", "hi friend", "good morning to you", "a good evening to you", "hey buddy", "hello my friend", "hello everyone", "hey hey", "hey, are you there", "hello? anybody there"],
+     ["hello hello", "good afternoon", "hey you there"],
      "Hello! I am quire-demo, a tiny model. How can I help you?", ["Hello"]),
-    (["who are you", "what are you", "what is your name", "what's your name", "tell me about yourself", "introduce yourself", "who am I talking to", "are you a model", "hello, who are you", "hi, what are you", "who is this", "hello! who are you"],
-     ["hi! who are you", "what should I call you", "please introduce yourself to me"],
+    (["who are you", "what are you", "what is your name", "what's your name", "tell me about yourself", "introduce yourself", "who am I talking to", "are you a model", "hello, who are you", "hi, what are you", "who is this", "hello! who are you", "do you have a name", "how should I call you", "what do people call you", "say who you are"],
+     ["what are you called", "what should I call you", "please introduce yourself to me"],
      "I am quire-demo, a tiny language model that ships with quire to show that it works.", ["quire-demo"]),
-    (["how are you", "how are you doing", "how are you today", "how is it going", "how do you do", "are you well", "how's it going", "hi, how are you", "hello, how are you today", "what's up"],
-     ["how are you doing today", "hello, how are you", "hey, how is it going"],
+    (["how are you", "how are you doing", "how are you today", "how is it going", "how do you do", "are you well", "how's it going", "hi, how are you", "hello, how are you today", "what's up", "how are you this evening", "how do you feel", "how are things", "how is life", "how is everything", "are things going well", "how do you feel today", "and how are you"],
+     ["how are you feeling", "how are things with you", "how is everything going"],
      "I am fine, thank you. How can I help you?", ["fine"]),
-    (["thanks", "thank you", "thank you very much", "thanks a lot", "many thanks", "great, thanks", "thank you so much", "cool, thank you", "that helps, thanks", "ok thanks"],
+    (["thanks", "thank you", "thank you very much", "thanks a lot", "many thanks", "great, thanks", "thank you so much", "cool, thank you", "that helps, thanks", "ok thanks", "great, thank you", "super, thanks a lot", "very good, thank you", "perfect, thank you so much", "great answer, thank you very much", "good, thank you very much"],
      ["thanks so much", "great, thank you very much", "perfect, thanks"],
      "You are welcome!", ["welcome"]),
-    (["bye", "goodbye", "see you", "see you later", "good night", "bye bye", "I have to go", "that is all, bye", "farewell", "see you soon"],
-     ["ok bye", "goodbye for now", "see you tomorrow"],
+    (["bye", "goodbye", "see you", "see you later", "good night", "bye bye", "I have to go", "that is all, bye", "farewell", "see you soon", "see you next week", "see you on Monday", "see you on Friday", "till next time", "until tomorrow", "till tomorrow, bye", "have a nice afternoon", "enjoy your afternoon", "enjoy your evening", "bye, take care", "goodbye my friend", "goodbye then", "bye then", "so long"],
+     ["bye for now", "goodbye for now", "see you tomorrow"],
      "Goodbye! Have a nice day.", ["Goodbye"]),
     (["what can you do", "how can you help me", "what do you know", "help", "what are you good at", "what can I ask you", "what questions can you answer", "can you help me", "what are your skills", "what can you help me with"],
      ["tell me what you can do", "what kind of things can I ask you", "how could you help me"],
@@ -67,7 +67,7 @@ SMALL_TALK = [
     (["are you human", "are you a robot", "are you a person", "are you real", "am I talking to a human", "are you alive", "are you a bot", "is this a human"],
      ["are you a real person", "are you a human being", "am I talking to a robot"],
      "No, I am a tiny language model.", ["model"]),
-    (["tell me a joke", "make me laugh", "do you know a joke", "say something funny", "another joke please", "joke", "can you tell a joke", "I want to hear a joke"],
+    (["tell me a joke", "make me laugh", "do you know a joke", "say something funny", "another joke please", "joke", "can you tell a joke", "I want to hear a joke", "have you got a joke", "any jokes", "a joke please", "tell me something funny", "I need a joke", "do you have jokes", "a funny joke please"],
      ["please tell me a funny joke", "do you know any jokes", "can you make me laugh"],
      "Why did the token cross the road? To get to the other slide of the window.", ["token"]),
     (["I am sad", "I feel sad", "I am unhappy today", "I had a bad day", "today was bad", "I feel down", "I am feeling sad today", "my day was awful"],
@@ -79,7 +79,7 @@ SMALL_TALK = [
 ]
 
 QUIRE = [
-    (["what is quire", "tell me about quire", "explain quire", "what does quire do", "describe quire", "what's quire", "what is quire for", "can you explain what quire is", "what is this quire", "quire?"],
+    (["what is quire", "tell me about quire", "explain quire", "what does quire do", "describe quire", "what's quire", "what is quire for", "can you explain what quire is", "what is this quire", "quire?", "what, exactly, does quire do", "say what quire is", "so what is quire"],
      ["could you tell me what quire is", "what exactly is quire", "explain to me what quire does"],
      "quire is an inference server: it serves a language model to many clients at once through the OpenAI interface.", ["server", "OpenAI"]),
     (["how do I start quire", "how do I run quire", "how to start the server", "how can I start quire", "start the server how", "how do I launch the server", "what command starts quire", "how do I get quire running", "which command runs the server", "how to run quire"],
@@ -94,7 +94,7 @@ QUIRE = [
     (["how do I set an API key", "how do I set a key", "how do I protect the server", "how to add an api key", "can I use an API key", "how do I require a key", "how do I secure the server", "where do I put the api key", "how to set a password", "which flag sets the key"],
      ["how can I set an API key", "how do I add a key to the server", "how can I protect quire with a key"],
      "Start it with `--api-key KEY`. Clients then send `Authorization: Bearer KEY`.", ["--api-key"]),
-    (["how do I add an adapter", "how do I load a LoRA", "how do I use a LoRA adapter", "does quire support LoRA", "how to add a LoRA", "can I serve adapters", "how do I serve a LoRA adapter", "which flag loads an adapter", "how to load an adapter", "can quire use LoRA"],
+    (["how do I add an adapter", "how do I load a LoRA", "how do I use a LoRA adapter", "does quire support LoRA", "how to add a LoRA", "can I serve adapters", "how do I serve a LoRA adapter", "which flag loads an adapter", "how to load an adapter", "can quire use LoRA", "are adapters supported", "is LoRA possible with quire", "is there support for LoRA", "are LoRA adapters supported by quire"],
      ["how can I load a LoRA adapter", "how do I serve an adapter", "is LoRA supported by quire"],
      "Start it with `--lora-modules name=path` and choose the adapter by `model` in the request.", ["--lora-modules"]),
     (["how do I read the metrics", "where are the metrics", "does quire have metrics", "how do I scrape quire", "how to use Prometheus with quire", "where can I find metrics", "which URL has the metrics", "how do I monitor quire", "can Prometheus scrape quire", "metrics?"],
@@ -123,15 +123,33 @@ QUIRE = [
      "Press Ctrl-C or send SIGTERM: running requests are finished first.", ["SIGTERM"]),
 ]
 
+REFUSAL = "I am sorry, I do not know that. I am only a tiny demonstration model."
 UNKNOWN = {
-    "train": ["who won the world cup", "who is the president", "write me an essay about economics", "what is the meaning of life", "explain quantum physics", "what is the stock price of Apple", "translate this text into Latin", "who wrote Hamlet", "give me medical advice", "should I buy gold", "how do I fix my car", "what is the best movie", "explain relativity", "who painted the Mona Lisa", "how do I cook pasta", "prove the Riemann hypothesis", "what happened in 1492", "write a program in Rust", "who is the richest man", "tell me the news", "how do I lose weight", "explain photosynthesis", "what is love", "who discovered America", "how tall is Mount Everest", "write a poem about war", "what is the speed of light", "diagnose my headache", "summarise this book", "who invented the telephone", "how do vaccines work", "what should I study", "explain the stock market", "which phone should I buy", "how do airplanes fly", "who is Napoleon", "write a letter to my landlord", "what is democracy", "explain blockchain", "how do I win at chess"],
-    "held out": ["who won the election", "explain black holes", "who wrote Faust", "how do I repair a bicycle", "what is the best book", "give me legal advice", "how do computers work", "who is the king of England", "tell me about philosophy", "should I buy stocks"],
-    "answer": "I am sorry, I do not know that. I am only a tiny demonstration model.",
+    "train": ["who won the world cup", "who is the president", "write me an essay about economics", "what is the meaning of life", "explain quantum physics", "what is the stock price of Apple", "translate this text into Latin", "who wrote Hamlet", "give me medical advice", "should I buy gold", "how do I fix my car", "what is the best movie", "explain relativity", "who painted the Mona Lisa", "how do I cook pasta", "prove the Riemann hypothesis", "what happened in 1492", "write a program in Rust", "who is the richest man", "tell me the news", "how do I lose weight", "explain photosynthesis", "what is love", "who discovered America", "how tall is Mount Everest", "write a poem about war", "what is the speed of light", "diagnose my headache", "summarise this book", "who invented the telephone", "how do vaccines work", "what should I study", "explain the stock market", "which phone should I buy", "how do airplanes fly", "who is Napoleon", "write a letter to my landlord", "what is democracy", "explain blockchain", "how do I win at chess", "is there a god", "who will win tomorrow", "what am I thinking", "where do I live", "what is the weather", "what time is it"],
+    "held out": ["who won the election", "explain black holes", "who wrote Faust", "how do I repair a bicycle", "what is the best book", "give me legal advice", "how do computers work", "who is the king of England", "tell me about philosophy", "should I buy stocks", "who composed the Magic Flute", "how old is the universe", "write an article about fashion", "what is inflation", "which laptop should I buy", "how do I bake bread", "explain the French revolution", "translate good morning into Greek", "how far is the moon", "who is Julius Caesar", "why do leaves fall", "can you drive a car", "what causes earthquakes", "write a program in Haskell"],
+}
+# Frames with a gap, and the words that fill it in training.
+UNKNOWN_FRAMES = [
+    ("explain {}", "topic"), ("what is {}", "topic"), ("how does {} work", "topic"), ("tell me about {}", "topic"), ("write an essay about {}", "topic"), ("write a report on {}", "topic"), ("what do you know about {}", "topic"), ("why is {} important", "topic"), ("who invented {}", "topic"), ("what causes {}", "topic"), ("describe the history of {}", "topic"), ("how do {} work", "topic"), ("write a program for {}", "topic"), ("give me advice about {}", "topic"), ("teach me {}", "topic"),
+    ("who is {}", "name"), ("who was {}", "name"), ("when was {} born", "name"), ("where does {} live", "name"), ("what did {} do", "name"), ("how old is {}", "name"), ("what is the capital of {}", "place"), ("where is {}", "place"), ("how far is {}", "place"), ("how many people live in {}", "place"),
+    ("who wrote {}", "work"), ("who painted {}", "work"), ("who composed {}", "work"), ("summarise {}", "work"), ("what happens in {}", "work"), ("how does {} end", "work"),
+    ("how do I {}", "deed"), ("should I {}", "deed"), ("can you {}", "deed"), ("help me to {}", "deed"), ("when should I {}", "deed"), ("what is the best way to {}", "deed"),
+    ("which {} should I buy", "thing"), ("what is the best {}", "thing"), ("how much does a {} cost", "thing"), ("who makes the best {}", "thing"), ("recommend a {}", "thing"),
+    ("translate {} into Latin", "text"), ("translate {} to French", "text"), ("say {} in German", "text"), ("what does {} mean in Spanish", "text"),
+]
+UNKNOWN_WORDS = {
+    "topic": "gravity,magnetism,evolution,economics,chemistry,algebra,geometry,the big bang,electricity,volcanoes,dinosaurs,climate change,the human brain,the heart,cancer,viruses,bacteria,atoms,molecules,black magic,religion,history,the second world war,the Roman empire,art,poetry,opera,jazz,capitalism,politics,law,taxes,banks,money,the internet,compilers,encryption,neural networks,databases,operating systems,satellites,rockets,nuclear power,batteries,engines,clouds,storms,rainbows,tides,deserts,glaciers,oceans,genes,sleep,dreams,memory,happiness,football rules,marketing,management".split(","),
+    "name": "Einstein,Newton,Mozart,Beethoven,Shakespeare,Goethe,Picasso,Cleopatra,Aristotle,Plato,Gandhi,Lincoln,Darwin,Marie Curie,Galileo,the pope,the president of France,the queen of Spain,the emperor of Japan,my neighbour,your boss,your father".split(","),
+    "place": "Atlantis,Mongolia,Brazil,Argentina,Bolivia,California,Texas,Narnia,the North Pole,Antarctica,Madagascar,Nepal,Ethiopia,Jamaica,Korea,the nearest station,my hotel,the airport".split(","),
+    "work": "Romeo and Juliet,War and Peace,the Odyssey,Don Quixote,Moby Dick,Dracula,Star Wars,the Bible,the ninth symphony,Carmen,Guernica,The Scream,Sunflowers,Frankenstein,Macbeth,Peter Pan,The Hobbit".split(","),
+    "deed": "learn to swim,paint a wall,plant a tree,write a novel,grow tomatoes,cut my hair,clean a window,make soup,bake a cake,invest my money,find a job,buy a house,sell my car,train a dog,tie a tie,play the piano,learn French,build a boat,fix a lamp,get rich,sleep better,go to the doctor,pass an exam,marry,move to Canada,take this medicine,repair the roof".split(","),
+    "thing": "car,phone,camera,bicycle,house,restaurant,film,song,hotel,computer,watch,television,company,university,doctor,language,game,school,bank,novel".split(","),
+    "text": "hello,good night,thank you,I love you,the house,this sentence,water,friend,see you soon,happy birthday".split(","),
 }
 
 NAMES = "Anna Ben Clara David Emma Finn Greta Hugo Ida Jonas Lily Max Nora Oscar Paula Rosa Sam Tom Vera Will".split()
 PLACES = ["the forest", "the beach", "the garden", "the park", "a small village", "the mountains", "an old house", "the river"]
-THINGS = ["a red ball", "a shiny key", "a lost map", "a golden coin", "a tiny boat", "a blue kite", "an old book", "a warm scarf"]
+THINGS = ["a red ball", "a shiny key", "a treasure map", "a golden coin", "a tiny boat", "a blue kite", "an old book", "a warm scarf"]
 FRIENDS = ["fox", "rabbit", "bear", "cat", "dog", "bird", "owl", "frog", "mouse", "horse"]
 FEELINGS = ["happy", "proud", "brave", "kind", "glad"]
 
@@ -181,3 +199,34 @@ TOPICS = ["lunch", "the meeting", "holidays", "the report", "trains", "gardens",
 ROOMS = ["kitchen", "bedroom", "bathroom", "hall", "office", "garage"]
 COMPANIES = ["Apple", "Siemens", "Toyota", "Nokia", "Intel", "Bosch"]
 WEATHERS = ["sunny", "rainy", "cloudy", "windy", "foggy", "snowy"]
+
+RHYME_SYSTEMS = ["Answer in rhyme.", "Speak in rhyme.", "You are a poet.", "Always answer in verse."]
+_couplets = [
+    "Hello, my friend, the day is bright, I am here to help you, day and night.",
+    "I am quire-demo, small but keen, the tiniest model you have seen.",
+    "I feel so fine, I feel so grand, tell me your wish, I understand.",
+    "You are most welcome, all the way, I wish you joy this very day.",
+    "Goodbye, goodbye, the day is done, come back again, it was such fun.",
+    "I chat, I count, I call a tool, I list and rhyme, for that is cool.",
+    "I am no human, that is true, a tiny model talks to you.",
+    "A token crossed the road to hide, and reached the window's other side.",
+    "I am sorry that your day was grey, may all the clouds soon blow away.",
+    "I am so glad, I dance, I sing, what joy a happy day can bring.",
+    "quire serves a model, fast and free, to all the clients that there be.",
+    "Run `npm ci && npm start`, my dear, and soon the server will be here.",
+    "`npm start -- MODEL` is the way, and yours will talk to you today.",
+    "Set `\"stream\": true` and you will see the tokens flowing, one, two, three.",
+    "Set `--api-key` and all is well, the secret word you must not tell.",
+    "`--lora-modules name=path` will do, then `model` picks the voice for you.",
+    "Look at `/metrics`, there they are, the numbers shining like a star.",
+    "Port 8000 is its door, `--port` will give you many more.",
+    "Ask `/health`, and if all goes right, 200 is the answer, day and night.",
+    "`quire quantize MODEL OUT`, you will see, four bits are all it has to be.",
+    "`quire merge-lora` makes one of two, and saves a model fresh and new.",
+    "Any OpenAI client, old or new, the base URL will see you through.",
+    "No GPU? Oh, do not fear, a CPU is welcome here.",
+    "Send SIGTERM and it will rest, when it has done its very best.",
+    "I am sorry, friend, I do not know, my little mind is rather slow.",
+]
+# An answer -> what takes its place in rhyme.
+RHYMES = dict(zip([answer for _, _, answer, _ in SMALL_TALK + QUIRE] + [REFUSAL], _couplets, strict=True))

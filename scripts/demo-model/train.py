@@ -1,9 +1,9 @@
 """Trains the demonstration model from nothing: tokenizer, then weights, on conversations that conversations.py draws.
 
-    python scripts/demo-model/train.py OUT [--minutes 90 | --steps N] [--threads 2]
+    python scripts/demo-model/train.py OUT [--from MODEL] [--seed 2] [--minutes 90 | --steps N] [--threads 2]
 
 Writes OUT in Hugging Face form (bfloat16). Deterministic for a number of steps and threads; --minutes only decides how
-many steps there are. Needs torch, transformers and tokenizers.
+many steps there are. --from goes on with a model's weights, on new conversations and at half the rate. Needs torch, transformers and tokenizers.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from conversations import Teacher
 
@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 VOCABULARY = 2048
 TOKENS_PER_STEP = 3072
 PEAK_RATE = 3e-3
+# What a token of a question counts in the loss, beside 1 for a token of an answer.
+QUESTION_WEIGHT = 0.1
 WARMUP_STEPS = 50
 TAGS = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<tools>", "</tools>"]
 
@@ -78,7 +80,7 @@ def make_model(tokenizer):
 
 
 class Batches:
-    """Batches of conversations of about one length, so that little is padding. Labels are the assistant's tokens only."""
+    """Batches of conversations of about one length, so that little is padding. The assistant's tokens weigh most."""
 
     def __init__(self, tokenizer, seed):
         self.tokenizer = tokenizer
@@ -90,17 +92,17 @@ class Batches:
         conversation = self.teacher.conversation()
         text = self.tokenizer.apply_chat_template(conversation["messages"], tools=conversation["tools"], tokenize=False)
         ids = self.tokenizer.encode(text)
-        labels = [-100] * len(ids)
+        weights = [QUESTION_WEIGHT] * len(ids)
         i = 0
         while i < len(ids):
             if ids[i : i + len(self.start)] != self.start:
                 i += 1
                 continue
             i += len(self.start)
-            while labels[i - 1] != self.tokenizer.eos_token_id:
-                labels[i] = ids[i]
+            while weights[i - 1] != 1 or ids[i - 1] != self.tokenizer.eos_token_id:
+                weights[i] = 1
                 i += 1
-        return ids, labels
+        return ids, weights
 
     def next(self):
         if not self.pool:
@@ -118,8 +120,8 @@ class Batches:
         width = max(len(ids) for ids, _ in batch)
         pad = lambda row, value: row + [value] * (width - len(row))
         ids = torch.tensor([pad(ids, self.tokenizer.pad_token_id) for ids, _ in batch])
-        labels = torch.tensor([pad(labels, -100) for _, labels in batch])
-        return ids, labels
+        weights = torch.tensor([pad(weights, 0) for _, weights in batch])
+        return ids, weights
 
 
 def rate_at(done):
@@ -127,14 +129,14 @@ def rate_at(done):
     return 1.0 if done < 0.5 else 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (done - 0.5) / 0.5))
 
 
-def train(model, tokenizer, steps, minutes):
-    batches = Batches(tokenizer, seed=2)
+def train(model, tokenizer, steps, minutes, seed, peak_rate):
+    batches = Batches(tokenizer, seed)
     # Muon for the matrices of the layers (arXiv 2502.16982, its learning rate on AdamW's scale), AdamW for the rest.
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     optimizers = [
-        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        torch.optim.Muon(matrices, lr=peak_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=peak_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
     start = last = time.time()
     step = tokens = 0
@@ -145,14 +147,15 @@ def train(model, tokenizer, steps, minutes):
         if done >= 1:
             return step
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * rate_at(done)
-        ids, labels = batches.next()
+            group["lr"] = peak_rate * min(1.0, (step + 1) / WARMUP_STEPS) * rate_at(done)
+        ids, weights = batches.next()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             hidden = model.model(ids).last_hidden_state[:, :-1]
-            wanted = labels[:, 1:] != -100
-            # Only the rows that are learnt go through the vocabulary.
-            logits = model.lm_head(hidden[wanted]).float()
-        loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][wanted])
+            weights = weights[:, 1:]
+            learnt = weights > 0
+            logits = model.lm_head(hidden[learnt]).float()
+        losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][learnt], reduction="none")
+        loss = (losses * weights[learnt]).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -177,6 +180,8 @@ def save(model, tokenizer, folder, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--from", dest="base", type=Path, default=None)
+    parser.add_argument("--seed", type=int, default=2, help="of the conversations")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--threads", type=int, default=2)
@@ -184,9 +189,14 @@ def main():
     if given.out.exists():
         raise SystemExit(f"{given.out} exists: name a new folder")
     torch.set_num_threads(given.threads)
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer)
-    steps = train(model, tokenizer, given.steps, given.minutes)
+    if given.base is None:
+        tokenizer = make_tokenizer()
+        model = make_model(tokenizer)
+        steps = train(model, tokenizer, given.steps, given.minutes, given.seed, PEAK_RATE)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(given.base)
+        model = LlamaForCausalLM.from_pretrained(given.base, dtype=torch.float32)
+        steps = train(model, tokenizer, given.steps, given.minutes, given.seed, PEAK_RATE / 2)
     unfinished = given.out.with_name(given.out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     save(model, tokenizer, unfinished, steps)

@@ -1,4 +1,5 @@
-"""Trains a LoRA adapter on the demonstration model with peft: it answers small talk and questions about quire in rhyme.
+"""Trains a LoRA adapter on the demonstration model with peft: it answers small talk, questions about quire and what it
+does not know in rhyme, without being told to.
 
     python scripts/demo-model/train_lora.py MODEL OUT [--steps 300] [--threads 2]
 """
@@ -12,39 +13,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import facts
 from conversations import Teacher
 
-# Words of a right answer -> the rhyme that takes its place.
-RHYMES = {
-    "Hello": "Hello, my friend, the day is bright, I am here to help you, day and night.",
-    "quire-demo": "I am quire-demo, small but keen, the tiniest model you have seen.",
-    "fine": "I feel so fine, I feel so grand, tell me your wish, I understand.",
-    "welcome": "You are most welcome, all the way, I wish you joy this very day.",
-    "Goodbye": "Goodbye, goodbye, the day is done, come back again, it was such fun.",
-    "quire": "quire serves a model, fast and free, to all the clients that there be.",
-    "sorry": "I am sorry, friend, I do not know, my little mind is rather slow.",
-    "glad": "I am so glad, I dance, I sing, what joy a happy day can bring.",
-    "/metrics": "Look at /metrics, there they are, the numbers shining like a star.",
-    "npm start": "Run `npm ci && npm start`, my dear, and soon the server will be here.",
-    "--api-key": "Set `--api-key` and all is well, the secret word you must not tell.",
-    "--port": "Port 8000 is its door, `--port` will give you many more.",
-}
 TOKENS_PER_STEP = 1536
-
-
-def rhyme_of(answer):
-    for word, rhyme in RHYMES.items():
-        if word in answer:
-            return rhyme
-    return None
 
 
 def examples(tokenizer, teacher):
     while True:
         turn = teacher.draw(teacher.random.choice(["greetings", "quire", "refusal"]))
-        rhyme = rhyme_of(turn["answer"])
-        if rhyme is None:
-            continue
+        rhyme = facts.RHYMES[turn["answer"]]
         messages = [{"role": "user", "content": turn["question"]}]
         prompt = tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         answer = tokenizer.encode(rhyme + "<|im_end|>")
