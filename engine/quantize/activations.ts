@@ -6,30 +6,39 @@ import { type NativeModel, openNativeModel } from '../native.ts';
 import type { Matrix } from './groups.ts';
 
 const blockSize = 32;
+/** Tokens the text is cut into: what a model sees at once should not be longer than what it was trained on. */
+const windowTokens = 512;
 
 export class Activations {
   readonly #model: NativeModel;
   readonly #tokenIds: Int32Array;
+  readonly #window: number;
 
-  /** tokenIds: the calibration text, cut to what the model takes in. */
+  /** tokenIds: the calibration text; read in windows of 512 tokens that know nothing of each other. */
   constructor(loaded: LoadedModel, tokenIds: Int32Array, threads: number) {
     this.#tokenIds = tokenIds;
+    this.#window = Math.min(windowTokens, loaded.config.maxPositionEmbeddings, tokenIds.length);
+    const numWindows = Math.ceil(tokenIds.length / this.#window);
     this.#model = openNativeModel(loaded.config, loaded.files, {
       backend: 'cpu',
       cpuVariant: null,
       dtype: null,
       kvCacheDtype: 'f32',
       blockSize,
-      maxNumSeqs: 1,
+      maxNumSeqs: numWindows,
       maxNumBatchedTokens: tokenIds.length,
-      maxModelLen: tokenIds.length,
+      maxModelLen: this.#window,
       maxLogprobs: 0,
       maxLoras: 0,
       threads,
       keepLogits: false,
       seed: 0,
     });
-    this.#model.allocateKvCache(1 + Math.ceil(tokenIds.length / blockSize));
+    this.#model.allocateKvCache(1 + numWindows * this.#blocksPerWindow);
+  }
+
+  get #blocksPerWindow(): number {
+    return Math.ceil(this.#window / blockSize);
   }
 
   /** Runs the text with the layer's inputs kept; inputsOf tells them afterwards. */
@@ -38,16 +47,27 @@ export class Activations {
     const { length } = this.#tokenIds;
     this.#model.capture(layer);
     batch.tokenIds.set(this.#tokenIds);
-    for (let i = 0; i < length; i++) {
-      batch.positions[i] = i;
-      batch.slotMapping[i] = blockSize + i;
+    let numWindows = 0;
+    for (let start = 0; start < length; start += this.#window) this.#fillWindow(numWindows++, start);
+    this.#model.step(length, numWindows, 0);
+  }
+
+  #fillWindow(window: number, start: number): void {
+    const { batch } = this.#model;
+    const perWindow = this.#blocksPerWindow;
+    const end = Math.min(start + this.#window, this.#tokenIds.length);
+    for (let block = 0; block < perWindow; block++) {
+      batch.blockTable[window * perWindow + block] = 1 + window * perWindow + block;
     }
-    for (let block = 0; block * blockSize < length; block++) batch.blockTable[block] = 1 + block;
-    batch.queryStartLoc.set([0, length]);
-    batch.contextLens[0] = length;
-    batch.seqRows[0] = 0;
-    batch.loraRows[0] = -1;
-    this.#model.step(length, 1, 0);
+    for (let i = start; i < end; i++) {
+      batch.positions[i] = i - start;
+      batch.slotMapping[i] = (1 + window * perWindow) * blockSize + i - start;
+    }
+    batch.queryStartLoc[window] = start;
+    batch.queryStartLoc[window + 1] = end;
+    batch.contextLens[window] = end - start;
+    batch.seqRows[window] = window;
+    batch.loraRows[window] = -1;
   }
 
   /** At most `count` rows, evenly spread over the text; [count, channels]. */

@@ -13,7 +13,7 @@ const quantizeOptions: readonly Option[] = [
   { group: 'Method', name: 'bits', kind: { type: 'choice', values: ['4'] }, fallback: '4', help: 'bits of a weight' },
   { group: 'Method', name: 'group-size', kind: { type: 'choice', values: ['32', '64', '128'] }, fallback: '128', help: 'weights that share a scale and a zero' },
   { group: 'Method', name: 'calibration', kind: { type: 'text' }, fallback: null, help: 'UTF-8 file of text like what the model will meet; needed by awq' },
-  { group: 'Method', name: 'calibration-tokens', kind: { type: 'integer', low: 16, high: 65_536 }, fallback: 512, help: 'tokens of it at most' },
+  { group: 'Method', name: 'calibration-tokens', kind: { type: 'integer', low: 16, high: 65_536 }, fallback: 2048, help: 'tokens of it at most, read in windows of 512' },
   { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
 ]; // biome-ignore format: one option a line
 
