@@ -25,7 +25,9 @@ Adapters::Adapters(const ModelConfig& config, int padded_head_size, int num_slot
     : backend_(backend),
       head_size_(config.head_size),
       padded_head_size_(padded_head_size),
-      num_slots_(num_slots), num_layers_(config.num_layers), memory_(num_slots) {
+      num_slots_(num_slots),
+      num_layers_(config.num_layers),
+      memory_(num_slots) {
   const int64_t q = int64_t{config.num_heads} * config.head_size;
   const int64_t kv = int64_t{config.num_kv_heads} * config.head_size;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
@@ -79,7 +81,8 @@ void Adapters::load(int slot, const std::vector<AdapterTensor>& tensors) {
     check(tensor);
     const Projection p = tensor.projection;
     const bool is_qkv = p == Projection::kQ || p == Projection::kK || p == Projection::kV;
-    const std::vector<float> a = padded(tensor.a, tensor.rank, tensor.a_size / tensor.rank, p == Projection::kO);
+    const std::vector<float> a =
+        padded(tensor.a, tensor.rank, tensor.a_size / tensor.rank, p == Projection::kO);
     const std::vector<float> b = padded(tensor.b, tensor.rank, tensor.b_size / tensor.rank, is_qkv);
     places.push_back({&tensor, values.size(), values.size() + a.size()});
     values.insert(values.end(), a.begin(), a.end());

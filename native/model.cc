@@ -193,11 +193,11 @@ void Model::attention_block(int layer, int num_tokens, int num_seqs) {
   project(qkv_.get(), stride, hidden_.get(), layer, Projection::kQ, num_tokens);
   project(at(qkv_, q_size), stride, hidden_.get(), layer, Projection::kK, num_tokens);
   project(at(qkv_, q_size + kv_size), stride, hidden_.get(), layer, Projection::kV, num_tokens);
-  ops_.rope_and_cache(
-      {qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
-       config_.qk_norm ? &weights.q_norm : nullptr, config_.qk_norm ? &weights.k_norm : nullptr,
-       config_.norm_eps, num_tokens, config_.num_heads, static_cast<int>(config_.rope_inv_freq.size()), norm_size_},
-      executor_);
+  ops_.rope_and_cache({qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
+                       config_.qk_norm ? &weights.q_norm : nullptr,
+                       config_.qk_norm ? &weights.k_norm : nullptr, config_.norm_eps, num_tokens,
+                       config_.num_heads, static_cast<int>(config_.rope_inv_freq.size()), norm_size_},
+                      executor_);
   ops_.attention({attention_.get(), qkv_.get(), stride, &cache, batch_->query_start_loc, batch_->context_lens,
                   batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, num_seqs,
                   config_.num_heads, attention_scale_, config_.sliding_windows[layer], sequences_.num_decodes,

@@ -6,7 +6,7 @@ import { type NativeModel, openNativeModel } from '../native.ts';
 import type { Matrix } from './groups.ts';
 
 const blockSize = 32;
-/** Tokens the text is cut into: what a model sees at once should not be longer than what it was trained on. */
+/** Tokens the text is cut into: a model should not see more at once than what it was trained on. */
 const windowTokens = 512;
 
 export class Activations {

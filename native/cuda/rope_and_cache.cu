@@ -86,8 +86,12 @@ __global__ void rope_and_cache_kernel(RopeAndCacheParams<T> p) {
     values[j] = i < p.head_size ? to_float(head[i]) : 0.0f;
   }
   if (!is_value) {
-    const Rotation rotation = {p.rope_table + t * 2 * p.num_freqs, is_query ? p.q_norm : p.k_norm,
-                               p.num_freqs, p.head_size, p.norm_size, p.norm_eps};
+    const Rotation rotation = {p.rope_table + t * 2 * p.num_freqs,
+                               is_query ? p.q_norm : p.k_norm,
+                               p.num_freqs,
+                               p.head_size,
+                               p.norm_size,
+                               p.norm_eps};
     normalise_and_rotate(values, head, rotation, lane);
   }
   const int64_t slot = p.slot_mapping[t];
