@@ -40,6 +40,23 @@ describe.skipIf(!hasStories)('adapters of stories260k', () => {
     },
   );
 
+  it('runs on the CUDA kernels, in the emulator, with padded heads', async () => {
+    const emulated = await Engine.open({
+      model: storiesFolder,
+      backend: 'emulated',
+      maxNumBatchedTokens: 64,
+    });
+    await emulated.loadAdapter('all-linear', join(folder, 'all-linear'));
+    const one = golden.cases.find(({ adapter }) => adapter === 'all-linear') as (typeof golden.cases)[number];
+    const { tokenIds } = await emulated.encodeText(one.prompt, true);
+    const sampling = { ...defaultSamplingParams, temperature: 0, maxTokens: 12 };
+    const request = { requestId: 'test', promptTokenIds: tokenIds, sampling, adapter: 'all-linear' };
+    const found: number[] = [];
+    for await (const delta of emulated.generate(request)) found.push(...delta.tokenIds);
+    expect(found).toEqual(one.tokenIds.slice(0, 12));
+    await emulated.close();
+  });
+
   it('mixes 32 requests of three adapters and none in two slots', async () => {
     const base = greedyCases.map(({ prompt, tokenIds }) => ({
       adapter: null,

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
 import { mergeLora } from '../../engine/merge-lora.ts';
+import { quantizeModel } from '../../engine/quantize/quantize-model.ts';
 
 const model = fileURLToPath(new URL('../../models/quire-demo', import.meta.url));
 const adapter = `${model}-rhymes`;
@@ -91,5 +92,22 @@ describe('quire-demo-rhymes', () => {
       expect(await answer(engine, prompt, null)).toEqual(tokenIds);
     }
     await engine.close();
+  });
+});
+
+describe('quire-demo in 4 bits', () => {
+  it('says the same on the CUDA kernels, in the emulator, as on the CPU', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'quire-w4-'));
+    const out = join(folder, 'w4');
+    const options = { method: 'rtn', groupSize: 64, calibration: null, threads: 1 } as const;
+    await quantizeModel(model, out, options, () => {});
+    const limits = { model: out, maxNumBatchedTokens: 256, maxModelLen: 256 };
+    const cpu = await Engine.open({ ...limits, kvCacheDtype: 'float32' });
+    const emulated = await Engine.open({ ...limits, backend: 'emulated' });
+    const prompts = golden.cases.slice(0, 4).map(({ prompt }) => prompt);
+    const expected = await Promise.all(prompts.map((prompt) => answer(cpu, prompt, null)));
+    expect(await Promise.all(prompts.map((prompt) => answer(emulated, prompt, null)))).toEqual(expected);
+    await Promise.all([cpu.close(), emulated.close()]);
+    await rm(folder, { recursive: true });
   });
 });

@@ -1,7 +1,8 @@
 // The model on the CUDA kernels, run by the emulator: the same logits and the same text as on the CPU, as far
 // as 16-bit activations go.
 
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
 import { loadModel } from '../../engine/model-files.ts';
@@ -10,6 +11,27 @@ import { forward, openForForward } from './forward.ts';
 
 const golden: { tokenIds: number[]; positions: Array<{ argmax: number; logits: Record<string, number> }> } =
   JSON.parse(readFileSync(new URL('../golden/stories260k-logits.json', import.meta.url), 'utf8'));
+
+const families = fileURLToPath(new URL('../golden/families', import.meta.url));
+
+describe.each(readdirSync(families))('%s on the emulated GPU', (family) => {
+  const expected: { tokenIds: number[]; logits: number[][] } = JSON.parse(
+    readFileSync(`${families}/${family}/logits.json`, 'utf8'),
+  );
+
+  it.each([40, 7, 1])('has the logits of transformers, in chunks of %i', async (chunkSize) => {
+    const model = await loadModel(`${families}/${family}`, { loadFormat: 'auto' });
+    const native = openForForward(model, { backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 64 });
+    const logits = forward(native, expected.tokenIds, chunkSize, 16);
+    native.close();
+    // Numbers of 11 bits through a few layers: a hundredth of the largest logit.
+    const largest = Math.max(...expected.logits.flat().map(Math.abs));
+    const errors = logits.flatMap((row, position) =>
+      Array.from(row, (logit, id) => Math.abs(logit - expected.logits[position][id])),
+    );
+    expect(Math.max(...errors)).toBeLessThanOrEqual(largest / 100);
+  });
+});
 
 describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
   const numTokens = 90;
