@@ -25,13 +25,10 @@ struct AttentionParams {
   float* partials;   // scratch of paged_attention_decode
 
   QUIRE_HOST_DEVICE int group() const { return num_heads / num_kv_heads; }
-  QUIRE_DEVICE PagedRows<T> rows(const T* cache, int64_t seq, int kv_head) const {
-    return {cache,      block_table + int64_t{seq_rows[seq]} * max_blocks_per_seq,
-            block_size, num_kv_heads,
-            kv_head,    head_size};
+  QUIRE_DEVICE PagedRows rows(int64_t seq, int kv_head) const {
+    return {block_table + int64_t{seq_rows[seq]} * max_blocks_per_seq, block_size, num_kv_heads, kv_head,
+            head_size};
   }
-  QUIRE_DEVICE PagedRows<T> keys(int64_t seq, int kv_head) const { return rows(k_cache, seq, kv_head); }
-  QUIRE_DEVICE PagedRows<T> values(int64_t seq, int kv_head) const { return rows(v_cache, seq, kv_head); }
 };
 
 template <int kSize>

@@ -15,33 +15,32 @@ constexpr float kMinusInfinity = -__builtin_inff();
 template <int kHeadSize>
 constexpr int tile_pitch = kHeadSize + 8;
 
-// One layer's keys or values of one KV head: where a position's row is.
-template <typename T>
+// One KV head of a sequence in the cache of one layer: where a position's row is, in keys and in values
+// alike.
 struct PagedRows {
-  const T* cache;
   const int32_t* blocks;  // of the sequence
   int block_size, num_kv_heads, kv_head, head_size;
 
-  QUIRE_DEVICE const T* row(int position) const {
+  QUIRE_DEVICE int64_t offset(int position) const {
     const int64_t block = blocks[position / block_size];
-    return cache + ((block * num_kv_heads + kv_head) * block_size + position % block_size) * head_size;
+    return ((block * num_kv_heads + kv_head) * block_size + position % block_size) * head_size;
   }
 };
 
-// Starts copying the rows of positions [start, start + kKeys) into the tile; those outside [first, last)
-// become zero. `thread` of `kThreads` threads copy together.
+// Starts copying the rows of positions [start, start + kKeys) of `cache` into the tile; those outside [first,
+// last) become zero. `thread` of `kThreads` threads copy together.
 template <int kHeadSize, int kKeys, int kThreads, typename T>
-QUIRE_DEVICE void load_tile(Shared<T> tile, const PagedRows<T>& rows, int start, int first, int last,
-                            int thread) {
+QUIRE_DEVICE void load_tile(Shared<T> tile, const T* cache, const PagedRows& rows, int start, int first,
+                            int last, int thread) {
   constexpr int kChunks = kHeadSize / 8;
-#pragma unroll
+#pragma unroll 2
   for (int i = thread; i < kKeys * kChunks; i += kThreads) {
     const int key = i / kChunks;
     const int column = i % kChunks * 8;
     const int position = start + key;
     const bool valid = position >= first && position < last;
-    const T* from = valid ? rows.row(position) + column : rows.cache;
-    copy_async(tile, key * tile_pitch<kHeadSize> + column, from, valid);
+    copy_async(tile, key * tile_pitch<kHeadSize> + column,
+               cache + (valid ? rows.offset(position) + column : 0), valid);
   }
 }
 

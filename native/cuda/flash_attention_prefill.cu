@@ -120,8 +120,7 @@ __global__ void __launch_bounds__(kThreads)
   const Shared<T> v = k + kKeys * tile_pitch<kHeadSize>;
   const int lane = threadIdx.x % kWarp;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16 * kRowTiles;
-  const PagedRows<T> keys = p.keys(seq, kv_head);
-  const PagedRows<T> values = p.values(seq, kv_head);
+  const PagedRows rows = p.rows(seq, kv_head);
   const int end = queries.last_position() + 1;
   const int first_key = p.sliding_window > 0 && queries.first_position >= p.sliding_window
                             ? queries.first_position - p.sliding_window + 1
@@ -133,13 +132,13 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int r = 0; r < kRowTiles; r++) states[r].init();
   load_queries<T, kHeadSize>(q, p, queries);
-  load_tile<kHeadSize, kKeys, kThreads>(k, keys, start, first_key, end, threadIdx.x);
+  load_tile<kHeadSize, kKeys, kThreads>(k, p.k_cache, rows, start, first_key, end, threadIdx.x);
   copy_async_commit();
   for (int at = start; at < end; at += kKeys) {
     copy_async_wait<0>();
     // The keys are there, and every warp has done with the values of the tile before.
     block_sync();
-    load_tile<kHeadSize, kKeys, kThreads>(v, values, at, first_key, end, threadIdx.x);
+    load_tile<kHeadSize, kKeys, kThreads>(v, p.v_cache, rows, at, first_key, end, threadIdx.x);
     copy_async_commit();
     float scores[kRowTiles][kKeys / 8][4] = {};
     multiply_keys<T, kHeadSize, kKeys, kRowTiles>(scores, k, lane, [&](int r, int step, uint32_t(&out)[4]) {
@@ -157,7 +156,7 @@ __global__ void __launch_bounds__(kThreads)
     copy_async_wait<0>();
     block_sync();
     if (at + kKeys < end) {
-      load_tile<kHeadSize, kKeys, kThreads>(k, keys, at + kKeys, first_key, end, threadIdx.x);
+      load_tile<kHeadSize, kKeys, kThreads>(k, p.k_cache, rows, at + kKeys, first_key, end, threadIdx.x);
     }
     copy_async_commit();
     multiply_values<T, kHeadSize, kKeys, kRowTiles>(acc, scores, v, lane);

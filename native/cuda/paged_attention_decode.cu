@@ -74,8 +74,8 @@ QUIRE_DEVICE void load_query(uint32_t (&q)[kHeadSize / 16][4], const T* query, i
 // All tiles of one warp: start + 16 (warp + 4 n) below `end`.
 template <typename T, int kHeadSize>
 QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHeadSize / 16][4],
-                             Shared<T> ring, const PagedRows<T>& keys, const PagedRows<T>& values,
-                             const KeyRange& range, int start, int end, float scale, int lane) {
+                             Shared<T> ring, const AttentionParams<T>& p, const PagedRows& rows,
+                             const KeyRange& range, int start, int end, int lane) {
   constexpr int kStages = num_stages<kHeadSize>;
   constexpr int kTile = tile_size<kHeadSize>;
   const int stride = kWarps * kKeys;
@@ -83,8 +83,8 @@ QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHea
     const int at = start + n * stride;
     if (at < end) {
       const Shared<T> stage = ring + n % kStages * 2 * kTile;
-      load_tile<kHeadSize, kKeys, kWarp>(stage, keys, at, range.first, range.last, lane);
-      load_tile<kHeadSize, kKeys, kWarp>(stage + kTile, values, at, range.first, range.last, lane);
+      load_tile<kHeadSize, kKeys, kWarp>(stage, p.k_cache, rows, at, range.first, range.last, lane);
+      load_tile<kHeadSize, kKeys, kWarp>(stage + kTile, p.v_cache, rows, at, range.first, range.last, lane);
     }
     copy_async_commit();
   };
@@ -110,7 +110,7 @@ QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHea
         }
       }
     }
-    part.state.update(scores[0], part.acc[0], scale);
+    part.state.update(scores[0], part.acc[0], p.scale_log2);
     multiply_values<T, kHeadSize, kKeys, 1>(part.acc, scores, stage + kTile, lane);
     // The next copy into this stage must not overtake a lane that still reads it.
     warp_sync();
@@ -181,8 +181,7 @@ __global__ void __launch_bounds__(kThreads) paged_attention_decode_kernel(Attent
     for (int i = 0; i < 4; i++) part.acc[0][j][i] = 0;
   }
   const Shared<T> ring = shared_at<T>(0) + warp * num_stages<kHeadSize> * 2 * tile_size<kHeadSize>;
-  walk_tiles(part, q, ring, p.keys(seq, kv_head), p.values(seq, kv_head), range, split_start + warp * kKeys,
-             end, p.scale_log2, lane);
+  walk_tiles(part, q, ring, p, p.rows(seq, kv_head), range, split_start + warp * kKeys, end, lane);
   // The rings give their memory to what the warps found.
   block_sync();
   const Gathered<kHeadSize> g = gathered<kHeadSize>();

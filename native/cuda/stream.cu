@@ -69,7 +69,16 @@ void Stream::clear(void* memory, size_t bytes) {
   check(cudaMemsetAsync(memory, 0, bytes, as_stream(handle_)), "clearing of memory");
 }
 
-void Stream::synchronise() { check(cudaStreamSynchronize(as_stream(handle_)), "step"); }
+void Stream::synchronise() {
+  const cudaError_t error = cudaStreamSynchronize(as_stream(handle_));
+  if (error == cudaSuccess) return;
+  // An error of a kernel is heard of only here; the newest launch says how far the host had come.
+  const auto& [x, y, z, threads] = last_shape_;
+  check(error,
+        ("step, last launched " + std::string(last_launch_) + " of " + std::to_string(x) + " x " +
+         std::to_string(y) + " x " + std::to_string(z) + " blocks of " + std::to_string(threads) + " threads")
+            .c_str());
+}
 
 size_t Stream::free_bytes() const {
   size_t free = 0, total = 0;

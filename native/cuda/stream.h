@@ -33,8 +33,16 @@ class Stream : public Executor {
   void upload_rows(void* to, const void* from, size_t bytes, size_t pitch, size_t rows);
   void download(void* to, const void* from, size_t bytes);
   void clear(void* memory, size_t bytes);
-  // Waits for everything before. Throws what went wrong in any of it.
+  // Waits for everything before. Throws what went wrong in any of it, naming the newest launch.
   void synchronise();
+  // Blocks in three directions, threads of a block.
+  struct LaunchShape {
+    unsigned x, y, z, threads;
+  };
+  void note_launch(const char* name, const LaunchShape& shape) {
+    last_launch_ = name;
+    last_shape_ = shape;
+  }
 
   size_t free_bytes() const;
   size_t total_bytes() const;
@@ -53,6 +61,8 @@ class Stream : public Executor {
 
  private:
   void* handle_ = nullptr;
+  const char* last_launch_ = "nothing";
+  LaunchShape last_shape_ = {};
   uint32_t* counters_ = nullptr;
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;
