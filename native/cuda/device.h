@@ -52,9 +52,6 @@ struct DTypeOf<BFloat> {
   static constexpr DType value = DType::kBF16;
 };
 
-struct alignas(8) Words2 {
-  uint32_t w[2];
-};
 struct alignas(16) Words4 {
   uint32_t w[4];
 };
@@ -139,9 +136,6 @@ QUIRE_DEVICE Shared<T> shared_at(int byte) {
   return {reinterpret_cast<T*>(quire_dynamic_shared + byte)};
 }
 
-QUIRE_DEVICE uint32_t atomic_add(Shared<uint32_t> to, int i, uint32_t value) {
-  return atomicAdd(to.at + i, value);
-}
 QUIRE_DEVICE void atomic_add(Shared<unsigned long long> to, int i, unsigned long long value) {
   atomicAdd(to.at + i, value);
 }
@@ -228,8 +222,6 @@ QUIRE_DEVICE Words4 load_streaming(const Words4* from) {
 }
 
 #else  // the emulator
-
-using std::exp2f;
 
 inline float to_float(Half x) { return f16_to_float(x.bits); }
 inline float to_float(BFloat x) { return bf16_to_float(x.bits); }
@@ -345,11 +337,6 @@ Shared<T> shared_at(int byte) {
   return {static_cast<size_t>(byte)};
 }
 
-inline uint32_t atomic_add(Shared<uint32_t> to, int i, uint32_t value) {
-  const uint32_t before = to.load(i);
-  to.store(i, before + value);
-  return before;
-}
 inline void atomic_add(Shared<unsigned long long> to, int i, unsigned long long value) {
   to.store(i, to.load(i) + value);
 }
@@ -465,7 +452,7 @@ inline Words4 load_streaming(const Words4* from) { return *from; }
 
 #endif
 
-// Sums and maxima over the warp, the same in every lane, in a fixed order.
+// The sum over the warp, the same in every lane, in a fixed order.
 QUIRE_DEVICE float warp_sum(float value) {
   for (int mask = 16; mask > 0; mask /= 2) value += shuffle_xor(value, mask);
   return value;
@@ -473,10 +460,6 @@ QUIRE_DEVICE float warp_sum(float value) {
 QUIRE_DEVICE uint64_t shuffle(uint64_t value, int lane) {
   const uint32_t low = shuffle(static_cast<uint32_t>(value), lane);
   return uint64_t{shuffle(static_cast<uint32_t>(value >> 32), lane)} << 32 | low;
-}
-QUIRE_DEVICE float warp_max(float value) {
-  for (int mask = 16; mask > 0; mask /= 2) value = fmaxf(value, shuffle_xor(value, mask));
-  return value;
 }
 
 }  // namespace quire::cuda

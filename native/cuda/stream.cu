@@ -44,14 +44,6 @@ void* Stream::allocate(size_t bytes) {
 
 void Stream::release(void* memory) { cudaFree(memory); }
 
-void* Stream::allocate_pinned(size_t bytes) {
-  void* memory = nullptr;
-  check(cudaMallocHost(&memory, bytes), ("pinned memory of " + std::to_string(bytes) + " bytes").c_str());
-  return memory;
-}
-
-void Stream::release_pinned(void* memory) { cudaFreeHost(memory); }
-
 void Stream::upload(void* to, const void* from, size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, as_stream(handle_)), "upload");
 }
@@ -69,15 +61,18 @@ void Stream::clear(void* memory, size_t bytes) {
   check(cudaMemsetAsync(memory, 0, bytes, as_stream(handle_)), "clearing of memory");
 }
 
+void Stream::note_launch(const char* name, unsigned x, unsigned y, unsigned z, int threads) {
+  last_ = {name, x, y, z, threads};
+}
+
+std::string Stream::last_launch() const {
+  return std::string(last_.name) + " of " + std::to_string(last_.x) + " x " + std::to_string(last_.y) +
+         " x " + std::to_string(last_.z) + " blocks of " + std::to_string(last_.threads) + " threads";
+}
+
 void Stream::synchronise() {
   const cudaError_t error = cudaStreamSynchronize(as_stream(handle_));
-  if (error == cudaSuccess) return;
-  // An error of a kernel is heard of only here; the newest launch says how far the host had come.
-  const auto& [x, y, z, threads] = last_shape_;
-  check(error,
-        ("step, last launched " + std::string(last_launch_) + " of " + std::to_string(x) + " x " +
-         std::to_string(y) + " x " + std::to_string(z) + " blocks of " + std::to_string(threads) + " threads")
-            .c_str());
+  if (error != cudaSuccess) check(error, ("step, last launched " + last_launch()).c_str());
 }
 
 size_t Stream::free_bytes() const {

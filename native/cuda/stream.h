@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "ops.h"
 
@@ -22,27 +23,21 @@ class Stream : public Executor {
   void* handle() const { return handle_; }
   int num_multiprocessors() const { return num_multiprocessors_; }
 
-  // Device memory, and memory of the host that copies to it without a detour. Throw when there is none.
+  // Throws when there is none.
   void* allocate(size_t bytes);
   void release(void* memory);
-  void* allocate_pinned(size_t bytes);
-  void release_pinned(void* memory);
 
   void upload(void* to, const void* from, size_t bytes);
   // rows of `bytes` bytes, `pitch` apart on both sides.
   void upload_rows(void* to, const void* from, size_t bytes, size_t pitch, size_t rows);
   void download(void* to, const void* from, size_t bytes);
   void clear(void* memory, size_t bytes);
-  // Waits for everything before. Throws what went wrong in any of it, naming the newest launch.
+  // Waits for everything before. Throws what went wrong in any of it: a kernel's error is heard of only here,
+  // so that the message names the newest launch, how far the host had come.
   void synchronise();
-  // Blocks in three directions, threads of a block.
-  struct LaunchShape {
-    unsigned x, y, z, threads;
-  };
-  void note_launch(const char* name, const LaunchShape& shape) {
-    last_launch_ = name;
-    last_shape_ = shape;
-  }
+  // Of the launch that is about to be made: blocks in three directions, threads of a block.
+  void note_launch(const char* name, unsigned x, unsigned y, unsigned z, int threads);
+  std::string last_launch() const;
 
   size_t free_bytes() const;
   size_t total_bytes() const;
@@ -61,8 +56,11 @@ class Stream : public Executor {
 
  private:
   void* handle_ = nullptr;
-  const char* last_launch_ = "nothing";
-  LaunchShape last_shape_ = {};
+  struct {
+    const char* name = "nothing";
+    unsigned x = 0, y = 0, z = 0;
+    int threads = 0;
+  } last_;
   uint32_t* counters_ = nullptr;
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;

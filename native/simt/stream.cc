@@ -17,8 +17,6 @@ Stream::~Stream() {
 
 void* Stream::allocate(size_t bytes) { return simt::allocate(bytes); }
 void Stream::release(void* memory) { simt::release(memory); }
-void* Stream::allocate_pinned(size_t bytes) { return simt::allocate(bytes); }
-void Stream::release_pinned(void* memory) { simt::release(memory); }
 
 void Stream::upload(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 void Stream::upload_rows(void* to, const void* from, size_t bytes, size_t pitch, size_t rows) {
