@@ -44,7 +44,15 @@ export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayou
     fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
   });
   fillLists(model, rows);
+  rows.forEach(({ request, promptPosition }, row) => {
+    if (promptPosition === null) request.pendingRow = row;
+  });
   return { numTokens: token, numSeqs: plan.scheduled.length, rows };
+}
+
+/** Stands for the token that the step launched before samples for the request. */
+function pendingId({ pendingRow }: Request): number {
+  return -1 - pendingRow;
 }
 
 function fillTokens(
@@ -61,7 +69,8 @@ function fillTokens(
   for (let i = 0; i < numTokens; i++) {
     const position = start + i;
     const block = request.blocks[Math.floor(position / blockSize)];
-    batch.tokenIds[firstToken + i] = request.tokenAt(position);
+    batch.tokenIds[firstToken + i] =
+      position < request.numTokens ? request.tokenAt(position) : pendingId(request);
     batch.positions[firstToken + i] = position;
     batch.slotMapping[firstToken + i] = block * blockSize + (position % blockSize);
   }
@@ -85,6 +94,7 @@ function fillLogitsRows(
       fillTargetRow(model, request, rows.length, firstToken + position - 1 - start, position);
       rows.push({ request, promptPosition: position });
     }
+    request.numPromptLogprobsDone = Math.max(request.numPromptLogprobsDone, last + 1);
   }
   if (samples) {
     fillSamplingRow(model, request, rows.length, firstToken + numTokens - 1);
@@ -126,7 +136,7 @@ function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number,
  */
 function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
   const sampling = ({ request, promptPosition }: LogitsRow) => (promptPosition === null ? request : null);
-  const numCounts = rows.reduce((sum, row) => sum + (sampling(row)?.tokenCounts?.size ?? 0), 0);
+  const numCounts = rows.reduce((sum, row) => sum + numCountsOf(sampling(row)), 0);
   if (numCounts > model.batch.tokenCountIds.length) model.reserveTokenCounts(2 * numCounts);
   const { batch } = model;
   let count = 0;
@@ -139,6 +149,10 @@ function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
       batch.tokenCountIds.set(request.tokenCounts.ids, count);
       batch.tokenCounts.set(request.tokenCounts.counts, count);
       count += request.tokenCounts.size;
+      if (isFedBack(request)) {
+        batch.tokenCountIds[count] = pendingId(request);
+        batch.tokenCounts[count++] = 1;
+      }
     }
     if (request !== null) {
       for (const [tokenId, value] of biasOf(request)) {
@@ -151,8 +165,19 @@ function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
   });
 }
 
-function biasOf({ spec, numOutputTokens }: Request): ReadonlyArray<readonly [number, number]> {
-  if (numOutputTokens >= spec.minTokens) return spec.logitBias;
+/** The token before the one that this step samples (pending already) is not known either. */
+function isFedBack({ numPendingTokens }: Request): boolean {
+  return numPendingTokens > 1;
+}
+
+function numCountsOf(request: Request | null): number {
+  if (request?.tokenCounts == null) return 0;
+  return request.tokenCounts.size + (isFedBack(request) ? 1 : 0);
+}
+
+function biasOf({ spec, numPlannedOutputTokens }: Request): ReadonlyArray<readonly [number, number]> {
+  // The one that this step samples is planned as well.
+  if (numPlannedOutputTokens > spec.minTokens) return spec.logitBias;
   const forbidden = [...spec.eosTokenIds, ...spec.stopTokenIds].map(
     (id) => [id, Number.NEGATIVE_INFINITY] as const,
   );

@@ -2,7 +2,7 @@
 // is passed in, so that tests run it with a fake model and a fake clock.
 
 import { AdapterSlots } from './adapter-slots.ts';
-import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
+import { type BatchLayout, fillBatch, type LogitsRow } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
 import { KvCache } from './kv-cache.ts';
 import type { FinishedRequest, StepOutput, StepStats, ToEngine, TokenLogprobs } from './messages.ts';
@@ -31,6 +31,8 @@ export class EngineLoop {
   readonly #requests = new Map<number, Request>();
   /** Ended since the last output. */
   #finished: FinishedRequest[] = [];
+  /** Rows of the step that is launched and not collected. */
+  #inFlight: readonly LogitsRow[] | null = null;
 
   constructor(model: NativeModel, options: EngineLoopOptions, nowMs: () => number) {
     this.#model = model;
@@ -48,7 +50,7 @@ export class EngineLoop {
 
   /** Something to compute, or to report. */
   get hasWork(): boolean {
-    return this.#requests.size > 0 || this.#finished.length > 0;
+    return this.#requests.size > 0 || this.#finished.length > 0 || this.#inFlight !== null;
   }
 
   get pool(): BlockPool {
@@ -85,19 +87,28 @@ export class EngineLoop {
     }
   }
 
-  /** One step, or only the report of what ended without one. */
+  /**
+   * Launches a step and reports one: the same, or the one before, which a device has computed meanwhile. With
+   * nothing to compute only the report of what ended without a step.
+   */
   step(): StepOutput {
     const startMs = this.#nowMs();
     const plan = this.#scheduler.schedule(startMs);
-    let filled: FilledBatch = { numTokens: 0, numSeqs: 0, rows: [] };
-    if (plan.scheduled.length > 0) {
-      filled = fillBatch(this.#model, plan, this.#layout);
-      this.#model.step(filled.numTokens, filled.numSeqs, filled.rows.length);
-    }
-    return this.#update(plan, filled, startMs);
+    const launched = this.#launch(plan);
+    const done = this.#model.isAsync ? this.#inFlight : launched;
+    this.#inFlight = this.#model.isAsync ? launched : null;
+    if (done !== null) this.#model.collect();
+    return this.#update(done ?? [], this.#emptyStats(plan), startMs);
   }
 
-  #update(plan: StepPlan, filled: FilledBatch, startMs: number): StepOutput {
+  #launch(plan: StepPlan): readonly LogitsRow[] | null {
+    if (plan.scheduled.length === 0) return null;
+    const { numTokens, numSeqs, rows } = fillBatch(this.#model, plan, this.#layout);
+    this.#model.launch(numTokens, numSeqs, rows.length);
+    return rows;
+  }
+
+  #update(rows: readonly LogitsRow[], stats: StepStats, startMs: number): StepOutput {
     const timeMs = this.#nowMs();
     const output: StepOutput = {
       type: 'step',
@@ -108,13 +119,15 @@ export class EngineLoop {
       logprobs: [],
       promptLogprobs: [],
       finished: [],
-      stats: this.#emptyStats(plan),
+      stats,
     };
     const handles: number[] = [];
     const tokenIds: number[] = [];
-    filled.rows.forEach(({ request, promptPosition }, row) => {
+    rows.forEach(({ request, promptPosition }, row) => {
+      // It ended while the step was under way: by its own last token, or because its client left.
+      if (request.finishReason !== null) return;
       if (promptPosition !== null) {
-        this.#reportPromptLogprobs(request, promptPosition, row, output);
+        this.#reportPromptLogprobs(request, row, output);
         return;
       }
       const tokenId = this.#model.batch.sampledTokenIds[row];
@@ -135,7 +148,6 @@ export class EngineLoop {
     output.tokenIds = Int32Array.from(tokenIds);
     output.finished = this.#finished;
     this.#finished = [];
-    const { stats } = output;
     stats.numGenerationTokens = tokenIds.length;
     stats.numRunning = this.#scheduler.numRunning;
     stats.numWaiting = this.#scheduler.numWaiting;
@@ -171,9 +183,8 @@ export class EngineLoop {
     stats.numCachedPromptTokens += numCachedTokens;
   }
 
-  #reportPromptLogprobs(request: Request, position: number, row: number, output: StepOutput): void {
+  #reportPromptLogprobs(request: Request, row: number, output: StepOutput): void {
     const token = this.#logprobsOf(row, request.spec.numPromptLogprobs);
-    request.numPromptLogprobsDone = position + 1;
     const last = output.promptLogprobs.at(-1);
     if (last?.handle === request.spec.handle) last.tokens.push(token);
     else output.promptLogprobs.push({ handle: request.spec.handle, tokens: [token] });

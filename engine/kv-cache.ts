@@ -67,13 +67,13 @@ export class KvCache {
   }
 
   /**
-   * Makes the blocks that are full up to numComputedTokens findable. Called when their computation is
+   * Makes the blocks that are full of computed and known tokens findable. Called when their computation is
    * planned, so that requests of the same step can share them: a layer writes all its keys before it reads
    * any.
    */
   cacheFullBlocks(request: Request): void {
     if (!this.#enablePrefixCaching) return;
-    const numFull = Math.floor(request.numComputedTokens / this.#blockSize);
+    const numFull = Math.floor(Math.min(request.numComputedTokens, request.numTokens) / this.#blockSize);
     for (let i = request.numCachedBlocks; i < numFull; i++) {
       this.#pool.cache(request.blocks[i], this.#hashOf(request, i), this.#tokensOf(request, i));
     }

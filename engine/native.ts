@@ -48,7 +48,7 @@ export interface NativeModelOptions {
  * except tokenCount*.
  */
 export interface BatchArrays {
-  /** [T] input token of each row of the step. */
+  /** [T] input token of each row of the step; -1 - r is what row r of the step launched before samples. */
   tokenIds: Int32Array;
   /** [T] its position in its sequence. */
   positions: Int32Array;
@@ -85,7 +85,10 @@ export interface BatchArrays {
   frequencyPenalty: Float32Array;
   /** [L+1] row l's seen tokens are entries [tokenCountStart[l], tokenCountStart[l+1]) of the next two. */
   tokenCountStart: Int32Array;
-  /** [P] distinct token ids of prompt and output. P grows through NativeModel.reserveTokenCounts. */
+  /**
+   * [P] distinct token ids of prompt and output, and at the end of a row perhaps one more, -1 - r as in
+   * tokenIds, with count 1. P grows through NativeModel.reserveTokenCounts.
+   */
   tokenCountIds: Int32Array;
   /** [P] occurrences in the output; 0 means "in the prompt only". */
   tokenCounts: Int32Array;
@@ -121,7 +124,7 @@ export interface NativeMemory {
   freeBytes: number;
 }
 
-/** One opened model. Not shareable between threads; every call blocks until it is done. */
+/** One opened model. Not shareable between threads; every call but `launch` blocks until it is done. */
 export interface NativeModel {
   /** The kernels in use, e.g. "cpu avx512" or "reference". */
   readonly description: string;
@@ -132,11 +135,16 @@ export interface NativeModel {
    * is short.
    */
   allocateKvCache(numBlocks: number): void;
+  /** `launch` returns while a device computes; else the step is done when it does. */
+  readonly isAsync: boolean;
   /**
-   * Runs one step over the first numTokens/numSeqs/numLogitsRows entries of the batch. Throws on broken
+   * Starts one step over the first numTokens/numSeqs/numLogitsRows entries of the batch, whose inputs may be
+   * written again when it returns. At most two steps may be launched and not yet collected. Throws on broken
    * invariants only.
    */
-  step(numTokens: number, numSeqs: number, numLogitsRows: number): void;
+  launch(numTokens: number, numSeqs: number, numLogitsRows: number): void;
+  /** Waits for the oldest launched step; its outputs stand in the batch until the next collect. */
+  collect(): void;
   /** Copies whole KV blocks over all layers; pairs = [from0, to0, from1, to1, ...]. */
   copyBlocks(pairs: Int32Array): void;
   /** Makes room for at least `entries` token counts; replaces batch.tokenCountIds and batch.tokenCounts. */

@@ -1,6 +1,7 @@
 // A model without arithmetic: it answers a token for every row at once, so that everything around it can be
 // measured.
 
+import { nowMs } from './clock.ts';
 import { type BatchArrays, maxLogitBias, type NativeModel } from './native.ts';
 
 export interface BatchSizes {
@@ -56,13 +57,17 @@ const firstOrdinaryToken = 260;
 
 export class NullModel implements NativeModel {
   readonly description = 'null (tokens without arithmetic)';
+  readonly isAsync = true;
   readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0, totalBytes: 0, freeBytes: 0 };
   readonly batch: BatchArrays;
   readonly #vocabSize: number;
   readonly #stepMs: number;
   readonly #never = new Int32Array(new SharedArrayBuffer(4));
+  /** Tokens of the steps launched and not collected, and when each is done. */
+  readonly #launched: { tokenIds: Int32Array; doneMs: number }[] = [];
+  #busyUntilMs = 0;
 
-  /** stepMs: how long a step pretends to compute, asleep. */
+  /** stepMs: how long a step pretends to compute. */
   constructor(sizes: BatchSizes, vocabSize: number, stepMs: number) {
     this.batch = allocateBatch(sizes);
     this.#vocabSize = vocabSize;
@@ -72,15 +77,25 @@ export class NullModel implements NativeModel {
   /**
    * The next token is a plain function of the newest one's position: no token ends the answer but its length.
    */
-  step(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
-    if (this.#stepMs > 0) Atomics.wait(this.#never, 0, 0, this.#stepMs);
-    const { logitsRows, positions, sampledTokenIds, targetTokenIds } = this.batch;
+  launch(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
+    const { logitsRows, positions, targetTokenIds } = this.batch;
     const first = Math.min(firstOrdinaryToken, this.#vocabSize - 1);
     const span = Math.min(100, this.#vocabSize - first);
+    const tokenIds = new Int32Array(numLogitsRows);
     for (let row = 0; row < numLogitsRows; row++) {
       const target = targetTokenIds[row];
-      sampledTokenIds[row] = target >= 0 ? target : first + (positions[logitsRows[row]] % span);
+      tokenIds[row] = target >= 0 ? target : first + (positions[logitsRows[row]] % span);
     }
+    this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs()) + this.#stepMs;
+    this.#launched.push({ tokenIds, doneMs: this.#busyUntilMs });
+  }
+
+  collect(): void {
+    const done = this.#launched.shift();
+    if (done === undefined) throw new Error('no step was launched');
+    const leftMs = done.doneMs - nowMs();
+    if (this.#stepMs > 0 && leftMs > 0) Atomics.wait(this.#never, 0, 0, leftMs);
+    this.batch.sampledTokenIds.set(done.tokenIds);
   }
 
   reserveTokenCounts(entries: number): void {

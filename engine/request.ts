@@ -4,13 +4,19 @@
 import type { EngineRequest, FinishReason } from './messages.ts';
 import { TokenCounts } from './token-counts.ts';
 
-/** numComputedTokens <= numTokens always; what lies between them is still to be computed. */
+/**
+ * numComputedTokens <= numTokens + numPendingTokens always; what lies between them is still to be computed.
+ */
 export class Request {
   readonly spec: EngineRequest;
   readonly numPromptTokens: number;
   /** Prompt, then output; grows by doubling. Entries past numTokens mean nothing. */
   #tokenIds: Int32Array;
   numTokens: number;
+  /** Sampled by steps that are planned or launched, and not yet known. */
+  numPendingTokens = 0;
+  /** Logits row of the step launched last that samples the newest of them. */
+  pendingRow = 0;
   numComputedTokens = 0;
   /** Blocks that hold tokens 0.. in order; append-only while the request runs. */
   readonly blocks: number[] = [];
@@ -26,7 +32,7 @@ export class Request {
   numBlocksInRow = 0;
   /** Prompt tokens found in the cache when it was first admitted; null before. */
   numCachedTokens: number | null = null;
-  /** Prompt positions whose log-probability has been reported; position 0 has none. */
+  /** Prompt positions whose log-probability has been asked of the model; position 0 has none. */
   numPromptLogprobsDone = 1;
   numPreemptions = 0;
   finishReason: FinishReason | null = null;
@@ -52,9 +58,14 @@ export class Request {
     return this.numTokens - this.numPromptTokens;
   }
 
+  /** Output tokens when all that is under way is known. */
+  get numPlannedOutputTokens(): number {
+    return this.numOutputTokens + this.numPendingTokens;
+  }
+
   /** Still to be computed, at least 1 while it runs. */
   get numMissingTokens(): number {
-    return this.numTokens - this.numComputedTokens;
+    return this.numTokens + this.numPendingTokens - this.numComputedTokens;
   }
 
   get wantsPromptLogprobs(): boolean {
@@ -70,7 +81,9 @@ export class Request {
     return this.#tokenIds.subarray(start, end);
   }
 
+  /** A pending token becomes known. */
   append(tokenId: number): void {
+    this.numPendingTokens--;
     if (this.numTokens === this.#tokenIds.length) {
       const grown = new Int32Array(2 * this.#tokenIds.length);
       grown.set(this.#tokenIds);

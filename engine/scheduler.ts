@@ -2,7 +2,8 @@
 //
 // There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the
 // difference: that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption
-// alike.
+// alike. A token that a step under way samples counts already, though nobody knows it yet: the step after it
+// can be planned meanwhile.
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
 // worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over
@@ -108,6 +109,7 @@ export class Scheduler {
   appendToken(request: Request, tokenId: number): void {
     request.append(tokenId);
     const { spec } = request;
+    this.#kvCache.cacheFullBlocks(request);
     const mayStop = request.numOutputTokens >= spec.minTokens;
     const isFull = request.numOutputTokens >= spec.maxTokens || request.numTokens >= this.#limits.maxModelLen;
     if (mayStop && spec.eosTokenIds.includes(tokenId)) this.finish(request, 'stop');
@@ -118,6 +120,7 @@ export class Scheduler {
   #scheduleRunning(plan: StepPlan): void {
     for (let i = 0; i < this.#running.length && plan.numTokens < this.#limits.maxNumBatchedTokens; i++) {
       const request = this.#running[i];
+      if (this.#endsWithPending(request)) continue;
       const numTokens = this.#chunkOf(request, plan);
       // The worst running request gives way until there is room; that may be this one itself.
       while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
@@ -157,6 +160,14 @@ export class Scheduler {
     }
   }
 
+  /** Its last token is being computed: there is nothing to plan after it. */
+  #endsWithPending(request: Request): boolean {
+    const { numPendingTokens, numTokens, numPlannedOutputTokens, spec } = request;
+    const isFull =
+      numPlannedOutputTokens >= spec.maxTokens || numTokens + numPendingTokens >= this.#limits.maxModelLen;
+    return numPendingTokens > 0 && isFull;
+  }
+
   #chunkOf(request: Request, plan: StepPlan): number {
     const limit = this.#limits.longPrefillTokenThreshold || Number.POSITIVE_INFINITY;
     return Math.min(request.numMissingTokens, this.#limits.maxNumBatchedTokens - plan.numTokens, limit);
@@ -167,7 +178,9 @@ export class Scheduler {
     request.numComputedTokens += numTokens;
     this.#kvCache.cacheFullBlocks(request);
     plan.numTokens += numTokens;
-    plan.scheduled.push({ request, start, numTokens, samples: request.numMissingTokens === 0 });
+    const samples = request.numMissingTokens === 0;
+    if (samples) request.numPendingTokens++;
+    plan.scheduled.push({ request, start, numTokens, samples });
   }
 
   #preempt(request: Request, plan: StepPlan): void {

@@ -242,7 +242,8 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     return DefineClass(
         env, "NativeModel",
         {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
-         InstanceMethod("step", &ModelBinding::Step), InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
+         InstanceMethod("launch", &ModelBinding::Launch), InstanceMethod("collect", &ModelBinding::Collect),
+         InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
          InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
          InstanceMethod("capture", &ModelBinding::Capture),
          InstanceMethod("captured", &ModelBinding::Captured),
@@ -265,6 +266,7 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     });
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("description", model_->description());
+    self.Set("isAsync", model_->is_async());
     Napi::Object memory = Napi::Object::New(env);
     memory.Set("weightBytes", static_cast<double>(model_->weight_bytes()));
     memory.Set("kvBytesPerBlock", static_cast<double>(model_->kv_bytes_per_block()));
@@ -303,8 +305,12 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     guarded(info.Env(), [&] { model(info).allocate_kv_cache(Count(info, 0)); });
   }
 
-  void Step(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { model(info).step(Count(info, 0), Count(info, 1), Count(info, 2)); });
+  void Launch(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).launch(Count(info, 0), Count(info, 1), Count(info, 2)); });
+  }
+
+  void Collect(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).collect(); });
   }
 
   void CopyBlocks(const Napi::CallbackInfo& info) {

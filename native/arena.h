@@ -23,7 +23,7 @@ class Arena {
  public:
   explicit Arena(const BatchSizes& sizes);
 
-  Batch& batch() { return batch_; }
+  const Batch& batch() const { return batch_; }
   const std::vector<ArenaArray>& arrays() const { return arrays_; }
   int64_t bytes() const { return bytes_; }
   // The arrays of a number for each token, sequence or row lie together at the front.

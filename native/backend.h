@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 
 #include "arena.h"
@@ -11,10 +12,15 @@
 
 namespace quire {
 
-struct StepCounts {
-  int num_tokens;
-  int num_seqs;
-  int num_logits_rows;
+// One step: what the batch holds, and what the host knows of its sequences.
+struct StepShape {
+  int num_tokens = 0;
+  int num_seqs = 0;
+  int num_logits_rows = 0;
+  int num_decodes = 0;  // sequences at the front with one query each
+  int max_queries = 0;  // of one sequence
+  int max_context_len = 0;
+  bool uses_adapters = false;
 };
 
 class Backend {
@@ -52,10 +58,18 @@ class Backend {
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;
 
-  // The batch as the ops of this step can read it.
-  virtual const Batch& begin_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) = 0;
-  // Waits until the results are in the arena.
-  virtual void end_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) = 0;
+  // Steps are done later than they are launched: two may be under way, and the second may be told to take
+  // tokens of the first (Batch::token_ids).
+  virtual bool is_async() const = 0;
+  // The batch as the ops of this step can read it. May round the shape up to that of a step it has recorded,
+  // with rows that write nowhere. The arena's inputs are free when it returns.
+  virtual const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) = 0;
+  // Calls the ops of a step of this shape by `forward`, or replays what it called when the shape was last
+  // run.
+  virtual void run(const StepShape& shape, const std::function<void()>& forward) = 0;
+  virtual void end_step(const BatchSizes& sizes, const StepShape& shape) = 0;
+  // Waits for the oldest step that has ended; its results are in the arena then.
+  virtual void collect(Arena& arena, const BatchSizes& sizes) = 0;
 };
 
 // Throw in one line when what the options ask for cannot be had here.

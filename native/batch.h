@@ -19,7 +19,7 @@ struct BatchSizes {
 };
 
 struct Batch {
-  int32_t* token_ids;        // [T]
+  int32_t* token_ids;        // [T] -1 - r: what row r of the step before samples (asynchronous backends)
   int32_t* positions;        // [T]
   int32_t* slot_mapping;     // [T] block * block_size + offset; -1 writes nothing
   int32_t* query_start_loc;  // [N+1]
@@ -42,7 +42,7 @@ struct Batch {
   float* frequency_penalty;   // [L] 0 is off
 
   int32_t* token_count_start;  // [L+1]
-  int32_t* token_count_ids;    // [P]
+  int32_t* token_count_ids;    // [P] the last of a row may be -1 - r as in token_ids; then its count is 1
   int32_t* token_counts;       // [P] occurrences in the output, 0: in the prompt only
   int32_t* logit_bias_start;   // [L+1]
   int32_t* logit_bias_ids;     // [Q]

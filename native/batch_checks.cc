@@ -41,7 +41,7 @@ void check_logits_row(const Batch& b, const BatchBounds& bounds, const BatchSize
   check_range("token_count_start", row + 1, b.token_count_start[row + 1], b.token_count_start[row],
               bounds.token_count_capacity);
   for (int e = b.token_count_start[row]; e < b.token_count_start[row + 1]; e++) {
-    check_range("token_count_ids", e, b.token_count_ids[e], 0, bounds.vocab_size - 1);
+    check_range("token_count_ids", e, b.token_count_ids[e], -bounds.num_earlier_rows, bounds.vocab_size - 1);
   }
   check_range("logit_bias_start", row + 1, b.logit_bias_start[row + 1], b.logit_bias_start[row],
               int64_t{sizes.max_num_seqs} * kMaxLogitBias);
@@ -54,7 +54,7 @@ void check_logits_row(const Batch& b, const BatchBounds& bounds, const BatchSize
 
 void check_batch(const Batch& b, const BatchBounds& bounds, const BatchSizes& sizes) {
   for (int t = 0; t < bounds.num_tokens; t++)
-    check_range("token_ids", t, b.token_ids[t], 0, bounds.vocab_size - 1);
+    check_range("token_ids", t, b.token_ids[t], -bounds.num_earlier_rows, bounds.vocab_size - 1);
   check_range("query_start_loc", 0, b.query_start_loc[0], 0, 0);
   for (int s = 0; s < bounds.num_seqs; s++) check_sequence(b, bounds, sizes, s);
   check_range("query_start_loc", bounds.num_seqs, b.query_start_loc[bounds.num_seqs], bounds.num_tokens,

@@ -15,6 +15,7 @@ struct BatchBounds {
   int num_blocks;
   int block_size;
   int64_t token_count_capacity;
+  int num_earlier_rows;  // of the step before, whose samples may be taken
 };
 
 // Throws std::runtime_error naming the array, the index and the value that is out of bounds.

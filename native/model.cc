@@ -11,6 +11,8 @@ namespace quire {
 
 namespace {
 
+constexpr int kMaxLaunched = 2;
+
 std::unique_ptr<Backend> open_backend(const ModelOptions& options) {
 #if defined(QUIRE_CUDA)
   return open_cuda_backend(options);
@@ -131,37 +133,49 @@ void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows) cons
   }
 }
 
-void Model::step(int num_tokens, int num_seqs, int num_logits_rows) {
+void Model::launch(int num_tokens, int num_seqs, int num_logits_rows) {
   check_counts(num_tokens, num_seqs, num_logits_rows);
+  if (num_launched_ == kMaxLaunched) throw std::runtime_error("two steps are launched and not collected");
 #if defined(NATIVE_CHECKS)
   check_batch(arena_.batch(),
               {num_tokens, num_seqs, num_logits_rows, config_.vocab_size, num_blocks_, options_.block_size,
-               arena_.token_count_capacity()},
+               arena_.token_count_capacity(), is_async() ? num_logits_rows_ : 0},
               options_.sizes);
 #endif
-  spread_adapter_slots(num_seqs);
-  describe_sequences(num_seqs);
-  const StepCounts counts = {num_tokens, num_seqs, num_logits_rows};
-  batch_ = &backend_->begin_step(arena_, options_.sizes, counts);
-  float* residual = f32(residual_.get());
-  ops_.embed({residual, &weights_.embed_tokens, batch_->token_ids, num_tokens}, executor_);
-  ops_.rope_table({f32(rope_table_.get()), batch_->positions, f32(inv_freq_.get()), num_tokens,
-                   static_cast<int>(config_.rope_inv_freq.size())},
-                  executor_);
-  for (int layer = 0; layer < config_.num_layers; layer++) forward_layer(layer, num_tokens, num_seqs);
-  sample(num_logits_rows);
-  backend_->end_step(arena_, options_.sizes, counts);
+  uses_adapters_ = spread_adapter_slots(num_seqs);
+  StepShape shape = describe(num_tokens, num_seqs, num_logits_rows);
+  batch_ = &backend_->begin_step(arena_, options_.sizes, shape);
+  backend_->run(shape, [&] { forward(shape); });
+  backend_->end_step(options_.sizes, shape);
+  num_launched_++;
+  num_logits_rows_ = num_logits_rows;
 }
 
-void Model::describe_sequences(int num_seqs) {
+void Model::collect() {
+  if (num_launched_ == 0) throw std::runtime_error("no step was launched");
+  backend_->collect(arena_, options_.sizes);
+  num_launched_--;
+}
+
+void Model::forward(const StepShape& shape) {
+  ops_.embed({f32(residual_.get()), &weights_.embed_tokens, batch_->token_ids, shape.num_tokens}, executor_);
+  ops_.rope_table({f32(rope_table_.get()), batch_->positions, f32(inv_freq_.get()), shape.num_tokens,
+                   static_cast<int>(config_.rope_inv_freq.size())},
+                  executor_);
+  for (int layer = 0; layer < config_.num_layers; layer++) forward_layer(layer, shape);
+  sample(shape.num_logits_rows);
+}
+
+StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows) const {
   const Batch& batch = arena_.batch();
-  sequences_ = {};
+  StepShape shape = {num_tokens, num_seqs, num_logits_rows, 0, 0, 0, uses_adapters_};
   for (int i = 0; i < num_seqs; i++) {
     const int queries = batch.query_start_loc[i + 1] - batch.query_start_loc[i];
-    if (queries == 1 && sequences_.num_decodes == i) sequences_.num_decodes++;
-    sequences_.max_queries = std::max(sequences_.max_queries, queries);
-    sequences_.max_context_len = std::max(sequences_.max_context_len, batch.context_lens[i]);
+    if (queries == 1 && shape.num_decodes == i) shape.num_decodes++;
+    shape.max_queries = std::max(shape.max_queries, queries);
+    shape.max_context_len = std::max(shape.max_context_len, batch.context_lens[i]);
   }
+  return shape;
 }
 
 void* Model::at(const BackendMemory& buffer, int64_t offset) const {
@@ -170,21 +184,23 @@ void* Model::at(const BackendMemory& buffer, int64_t offset) const {
 
 // The residual stream is in residual_; what the previous block adds to it is in hidden_, folded in by the
 // next norm.
-void Model::forward_layer(int layer, int num_tokens, int num_seqs) {
+void Model::forward_layer(int layer, const StepShape& shape) {
+  const int num_tokens = shape.num_tokens;
   const LayerWeights& weights = weights_.layers[layer];
   const void* added = layer == 0 ? nullptr : hidden_.get();
   float* residual = f32(residual_.get());
   ops_.rms_norm({hidden_.get(), residual, added, &weights.input_norm, num_tokens, config_.hidden_size,
                  config_.norm_eps},
                 executor_);
-  attention_block(layer, num_tokens, num_seqs);
+  attention_block(layer, shape);
   ops_.rms_norm({hidden_.get(), residual, hidden_.get(), &weights.post_attention_norm, num_tokens,
                  config_.hidden_size, config_.norm_eps},
                 executor_);
   mlp_block(layer, num_tokens);
 }
 
-void Model::attention_block(int layer, int num_tokens, int num_seqs) {
+void Model::attention_block(int layer, const StepShape& shape) {
+  const int num_tokens = shape.num_tokens;
   const LayerWeights& weights = weights_.layers[layer];
   const KvCache& cache = kv_caches_[layer];
   const int64_t q_size = int64_t{config_.num_heads} * config_.head_size;
@@ -199,9 +215,9 @@ void Model::attention_block(int layer, int num_tokens, int num_seqs) {
                        config_.num_heads, static_cast<int>(config_.rope_inv_freq.size()), norm_size_},
                       executor_);
   ops_.attention({attention_.get(), qkv_.get(), stride, &cache, batch_->query_start_loc, batch_->context_lens,
-                  batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, num_seqs,
-                  config_.num_heads, attention_scale_, config_.sliding_windows[layer], sequences_.num_decodes,
-                  sequences_.max_queries, sequences_.max_context_len},
+                  batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, shape.num_seqs,
+                  config_.num_heads, attention_scale_, config_.sliding_windows[layer], shape.num_decodes,
+                  shape.max_queries, shape.max_context_len},
                  executor_);
   project(hidden_.get(), config_.hidden_size, attention_.get(), layer, Projection::kO, num_tokens);
 }
@@ -252,24 +268,23 @@ const std::vector<float>& Model::captured(Projection projection) const {
   return captured_[static_cast<int>(projection)];
 }
 
-// From a slot per sequence to a slot per row.
-void Model::spread_adapter_slots(int num_seqs) {
+bool Model::spread_adapter_slots(int num_seqs) {
   const Batch& batch = arena_.batch();
-  uses_adapters_ = false;
+  bool has_any = false;
   for (int i = 0; i < num_seqs; i++) {
     const int slot = batch.lora_rows[i];
     if (slot >= adapters_.num_slots())
       throw std::runtime_error("adapter slot " + std::to_string(slot) + " is none");
-    uses_adapters_ = uses_adapters_ || slot >= 0;
+    has_any = has_any || slot >= 0;
     for (int t = batch.query_start_loc[i]; t < batch.query_start_loc[i + 1]; t++) batch.token_slots[t] = slot;
   }
+  return has_any;
 }
 
 // Logits of the wanted rows alone, a bounded number at a time.
 void Model::sample(int num_logits_rows) {
   const int size = config_.hidden_size;
   const int most = backend_->max_logits_rows();
-  num_logits_rows_ = num_logits_rows;
   float* residual = f32(gathered_residual_.get());
   void* added = gathered_hidden_.get();
   const int activation = static_cast<int>(dtype_size(ops_.activations));

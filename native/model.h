@@ -25,8 +25,12 @@ class Model {
   // Once. Block 0 is the null block. Memory is zero.
   void allocate_kv_cache(int num_blocks);
 
-  // One step over the first entries of the batch; blocks until the sampled tokens are in it.
-  void step(int num_tokens, int num_seqs, int num_logits_rows);
+  // Starts one step over the first entries of the batch. At most two are launched and not collected; with a
+  // backend that is not asynchronous the step is done when this returns.
+  void launch(int num_tokens, int num_seqs, int num_logits_rows);
+  // Waits until the results of the oldest launched step are in the batch.
+  void collect();
+  bool is_async() const { return backend_->is_async(); }
 
   // pairs: [num_pairs, 2] from, to.
   void copy_blocks(const int32_t* pairs, int num_pairs);
@@ -51,8 +55,9 @@ class Model {
   int64_t free_bytes() const { return static_cast<int64_t>(backend_->free_bytes()); }
 
  private:
-  void forward_layer(int layer, int num_tokens, int num_seqs);
-  void attention_block(int layer, int num_tokens, int num_seqs);
+  void forward(const StepShape& shape);
+  void forward_layer(int layer, const StepShape& shape);
+  void attention_block(int layer, const StepShape& shape);
   void mlp_block(int layer, int num_tokens);
   // `offset` in elements of an activation buffer.
   void* at(const BackendMemory& buffer, int64_t offset) const;
@@ -61,9 +66,10 @@ class Model {
   // matmul, and what the adapters of the rows add to it.
   void project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
                int num_tokens);
-  void spread_adapter_slots(int num_seqs);
-  // What the host knows of the step's sequences, for attention.
-  void describe_sequences(int num_seqs);
+  // From a slot per sequence to a slot per row; whether any has one.
+  bool spread_adapter_slots(int num_seqs);
+  // What the host knows of the step's sequences.
+  StepShape describe(int num_tokens, int num_seqs, int num_logits_rows) const;
   void sample(int num_logits_rows);
   void check_counts(int num_tokens, int num_seqs, int num_logits_rows) const;
 
@@ -98,7 +104,7 @@ class Model {
   BackendMemory logits_;        // [max_logits_rows, V], or [T, V] with keep_logits; f32
   BackendMemory scratch_;       // of sample
   bool uses_adapters_ = false;  // in this step
-  AttentionArgs sequences_{};   // of this step: the fields that describe_sequences fills
+  int num_launched_ = 0;        // steps, not collected yet
   int num_logits_rows_ = 0;     // of the last step
   int capture_layer_ = -1;
   std::vector<float> captured_[kNumProjections];

@@ -49,7 +49,8 @@ export class Activations {
     batch.tokenIds.set(this.#tokenIds);
     let numWindows = 0;
     for (let start = 0; start < length; start += this.#window) this.#fillWindow(numWindows++, start);
-    this.#model.step(length, numWindows, 0);
+    this.#model.launch(length, numWindows, 0);
+    this.#model.collect();
   }
 
   #fillWindow(window: number, start: number): void {

@@ -63,10 +63,11 @@ class CpuBackend : public Backend {
   size_t total_bytes() const override { return 0; }
   size_t free_bytes() const override { return 0; }
   Tensor place(const Tensor& host) override { return host; }
-  const Batch& begin_step(Arena& arena, const BatchSizes&, const StepCounts&) override {
-    return arena.batch();
-  }
-  void end_step(Arena&, const BatchSizes&, const StepCounts&) override {}
+  bool is_async() const override { return false; }
+  const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
+  void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
+  void end_step(const BatchSizes&, const StepShape&) override {}
+  void collect(Arena&, const BatchSizes&) override {}
 
  private:
   const Ops* const ops_;

@@ -1,10 +1,12 @@
 // The model on a GPU: weights as the kernels want them, the batch copied over at the start of a step and the
-// results back at its end, everything on one stream. The emulator (simt/) stands in for the GPU where there
-// is none.
+// results back at its end, everything on one stream, two steps under way. The emulator (simt/) stands in for
+// the GPU where there is none.
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "backend.h"
@@ -13,6 +15,7 @@
 #include "cuda/awq_matmul.h"
 #include "cuda/devices.h"
 #include "cuda/kernels.h"
+#include "cuda/step_buffers.h"
 #include "cuda/stream.h"
 #include "float16.h"
 
@@ -23,6 +26,8 @@ namespace {
 using cuda::Stream;
 
 constexpr int kLogitsRows = 256;
+constexpr int kLargestRecorded = 512;
+constexpr int kSmallestRecordedContext = 512;
 
 template <typename T>
 constexpr Ops make_table(const char* name) {
@@ -63,11 +68,11 @@ const Ops& find_ops(const ModelOptions& options) {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(const ModelOptions& options) : ops_(find_ops(options)), stream_(0) {}
+  explicit CudaBackend(const ModelOptions& options)
+      : ops_(find_ops(options)), stream_(0), buffers_(stream_) {}
   ~CudaBackend() override {
+    stream_.synchronise();
     for (void* memory : weights_) stream_.release(memory);
-    stream_.release(arena_);
-    stream_.release(counts_);
   }
 
   const char* description() const override { return ops_.name; }
@@ -103,8 +108,11 @@ class CudaBackend : public Backend {
   size_t total_bytes() const override { return stream_.total_bytes(); }
   size_t free_bytes() const override { return stream_.free_bytes(); }
   Tensor place(const Tensor& host) override;
-  const Batch& begin_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) override;
-  void end_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) override;
+  bool is_async() const override { return true; }
+  const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
+  void run(const StepShape& shape, const std::function<void()>& forward) override;
+  void end_step(const BatchSizes& sizes, const StepShape& shape) override { buffers_.download(sizes, shape); }
+  void collect(Arena& arena, const BatchSizes&) override { buffers_.collect(arena); }
 
  private:
   template <typename T>
@@ -115,16 +123,18 @@ class CudaBackend : public Backend {
     return static_cast<const T*>(memory);
   }
   Tensor place_w4(const Tensor& host);
-  void mirror(Arena& arena);
+  bool is_recordable(const StepShape& shape) const;
+  StepShape rounded_up(StepShape shape) const;
 
   const Ops& ops_;
   Stream stream_;
   std::vector<void*> weights_;
   size_t scratch_bytes_ = 0;
-  Batch batch_{};          // pointers into the two below
-  void* arena_ = nullptr;  // the arena again, array for array
-  void* counts_ = nullptr;
-  int64_t counts_capacity_ = 0;
+  cuda::StepBuffers buffers_;
+  int largest_recorded_ = 0;
+  int recorded_generation_ = 0;
+  // By tokens, rounded context, and whether adapters are used.
+  std::map<std::tuple<int, int, bool>, std::shared_ptr<void>> recordings_;
 };
 
 void CudaBackend::prepare(const ModelConfig& config, const ModelOptions& options) {
@@ -134,6 +144,8 @@ void CudaBackend::prepare(const ModelConfig& config, const ModelOptions& options
                             cuda::decode_scratch_bytes(options.sizes.max_num_seqs, heads, config.head_size));
   if (options.max_loras > 0) scratch_bytes_ = std::max(scratch_bytes_, rows * kMaxLoraRank * sizeof(float));
   stream_.reserve_scratch(scratch_bytes_);
+  largest_recorded_ =
+      std::min({kLargestRecorded, options.sizes.max_num_seqs, options.sizes.max_num_batched_tokens});
 }
 
 Tensor CudaBackend::place(const Tensor& host) {
@@ -182,71 +194,46 @@ Tensor CudaBackend::place_w4(const Tensor& host) {
   return placed;
 }
 
-// The device's copy of the arena, made once; the token counts grow.
-void CudaBackend::mirror(Arena& arena) {
-  if (arena_ == nullptr) {
-    arena_ = stream_.allocate(static_cast<size_t>(arena.bytes()));
-    batch_ = arena.batch();
-    const char* host = static_cast<const char*>(arena.memory().get());
-    // Batch is nothing but pointers into the arena, and the two of the counts.
-    auto** pointers = reinterpret_cast<char**>(&batch_);
-    for (size_t i = 0; i < sizeof(Batch) / sizeof(char*); i++) {
-      if (pointers[i] >= host && pointers[i] < host + arena.bytes()) {
-        pointers[i] = static_cast<char*>(arena_) + (pointers[i] - host);
-      }
-    }
-  }
-  if (counts_capacity_ != arena.token_count_capacity()) {
-    stream_.release(counts_);
-    counts_capacity_ = arena.token_count_capacity();
-    counts_ = stream_.allocate(static_cast<size_t>(counts_capacity_) * 2 * sizeof(int32_t));
-    batch_.token_count_ids = static_cast<int32_t*>(counts_);
-    batch_.token_counts = batch_.token_count_ids + counts_capacity_;
-  }
+// Steps of nothing but decodes, each with its logits, in a few sizes are recorded when they first run, and
+// replayed from then on.
+bool CudaBackend::is_recordable(const StepShape& shape) const {
+  return shape.num_decodes == shape.num_tokens && shape.num_logits_rows == shape.num_tokens &&
+         shape.num_tokens <= largest_recorded_;
 }
 
-const Batch& CudaBackend::begin_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) {
-  mirror(arena);
-  const Batch& host = arena.batch();
-  stream_.upload(arena_, arena.memory().get(), static_cast<size_t>(arena.front_bytes()));
-  // Of the block table only the columns in use.
-  int last_row = 0, blocks = 0;
-  for (int i = 0; i < counts.num_seqs; i++) {
-    last_row = std::max(last_row, host.seq_rows[i]);
-    blocks = std::max(blocks, host.context_lens[i]);
-  }
-  // A block has at least 8 tokens.
-  blocks = std::min(sizes.max_blocks_per_seq, blocks / 8 + 1);
-  const size_t pitch = static_cast<size_t>(sizes.max_blocks_per_seq) * sizeof(int32_t);
-  stream_.upload_rows(batch_.block_table, host.block_table, static_cast<size_t>(blocks) * sizeof(int32_t),
-                      pitch, static_cast<size_t>(last_row) + 1);
-  const int rows = counts.num_logits_rows;
-  const auto upload_some = [&](void* to, const void* from, int count) {
-    if (count > 0) stream_.upload(to, from, static_cast<size_t>(count) * 4);
-  };
-  upload_some(batch_.logit_bias_ids, host.logit_bias_ids, host.logit_bias_start[rows]);
-  upload_some(batch_.logit_bias_values, host.logit_bias_values, host.logit_bias_start[rows]);
-  upload_some(batch_.token_count_ids, host.token_count_ids, host.token_count_start[rows]);
-  upload_some(batch_.token_counts, host.token_counts, host.token_count_start[rows]);
-  return batch_;
+// A power of two up to 8, then multiples of 8; the context to the next power of two, which bounds the splits
+// of paged_attention_decode.
+StepShape CudaBackend::rounded_up(StepShape shape) const {
+  int size = 1;
+  while (size < shape.num_tokens) size += size < 8 ? size : 8;
+  size = std::min(size, largest_recorded_);
+  shape.num_tokens = shape.num_seqs = shape.num_logits_rows = shape.num_decodes = size;
+  int context_len = kSmallestRecordedContext;
+  while (context_len < shape.max_context_len) context_len *= 2;
+  shape.max_context_len = context_len;
+  return shape;
 }
 
-void CudaBackend::end_step(Arena& arena, const BatchSizes& sizes, const StepCounts& counts) {
-  const Batch& host = arena.batch();
-  const size_t rows = static_cast<size_t>(counts.num_logits_rows);
-  if (rows > 0) {
-    stream_.download(host.sampled_token_ids, batch_.sampled_token_ids, rows * 4);
-    stream_.download(host.sampled_logprobs, batch_.sampled_logprobs, rows * 4);
-    stream_.download(host.sampled_ranks, batch_.sampled_ranks, rows * 4);
-    int most = 0;
-    for (size_t i = 0; i < rows; i++) most = std::max(most, host.num_logprobs[i]);
-    if (most > 0) {
-      const size_t bytes = rows * static_cast<size_t>(sizes.max_logprobs) * 4;
-      stream_.download(host.top_token_ids, batch_.top_token_ids, bytes);
-      stream_.download(host.top_logprobs, batch_.top_logprobs, bytes);
-    }
-  }
-  stream_.synchronise();
+const Batch& CudaBackend::begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) {
+  const StepShape asked = shape;
+  if (is_recordable(asked)) shape = rounded_up(asked);
+  const Batch& batch = buffers_.upload(arena, sizes, asked, shape);
+  if (buffers_.has_pending()) cuda::feed_back(batch, asked.num_tokens, asked.num_logits_rows, stream_);
+  return batch;
+}
+
+void CudaBackend::run(const StepShape& shape, const std::function<void()>& forward) {
+  if (!is_recordable(shape)) return forward();
+  // The recorded launches point to the arrays as they lay then.
+  if (recorded_generation_ != buffers_.generation()) recordings_.clear();
+  recorded_generation_ = buffers_.generation();
+  auto& recording = recordings_[{shape.num_tokens, shape.max_context_len, shape.uses_adapters}];
+  if (recording != nullptr) return stream_.replay(recording);
+  // Once as it is: what is looked up or loaded on first use must not be in the middle of a recording.
+  forward();
+  stream_.begin_recording();
+  forward();
+  recording = stream_.end_recording();
 }
 
 }  // namespace

@@ -43,11 +43,13 @@ void launch(const char* name, void (*kernel)(P...), Grid grid, int threads, size
 #else
 
 template <typename... P>
-void launch(const char* name, void (*kernel)(P...), Grid grid, int threads, size_t shared_bytes, Stream&,
-            typename Same<P>::type... arguments) {
+void launch(const char* name, void (*kernel)(P...), Grid grid, int threads, size_t shared_bytes,
+            Stream& stream, typename Same<P>::type... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  simt::launch(name, {grid.x, grid.y, grid.z}, {static_cast<unsigned>(threads), 1, 1}, shared_bytes,
-               [&] { kernel(arguments...); });
+  stream.enqueue([=] {
+    simt::launch(name, {grid.x, grid.y, grid.z}, {static_cast<unsigned>(threads), 1, 1}, shared_bytes,
+                 [&] { kernel(arguments...); });
+  });
 }
 
 #endif

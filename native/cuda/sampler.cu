@@ -121,6 +121,8 @@ QUIRE_DEVICE void process(const SampleParams& p, int row, const float* raw, floa
   block_sync();
   const float repetition = b.repetition_penalty[row];
   for (int e = b.token_count_start[row] + threadIdx.x; e < b.token_count_start[row + 1]; e += kThreads) {
+    // What feed_back has counted elsewhere.
+    if (b.token_count_ids[e] < 0) continue;
     float logit = out[b.token_count_ids[e]];
     logit = logit > 0 ? logit / repetition : logit * repetition;
     logit -= b.frequency_penalty[row] * static_cast<float>(b.token_counts[e]);

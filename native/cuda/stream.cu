@@ -25,6 +25,11 @@ Stream::Stream(int device) {
   handle_ = stream;
   counters_ = static_cast<uint32_t*>(allocate(kCounters * sizeof(uint32_t)));
   clear(counters_, kCounters * sizeof(uint32_t));
+  for (void*& mark : marks_) {
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
+    mark = event;
+  }
   check(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
         "device attributes");
 }
@@ -33,6 +38,7 @@ Stream::~Stream() {
   blas.reset();
   cudaFree(counters_);
   cudaFree(scratch_);
+  for (void* mark : marks_) cudaEventDestroy(static_cast<cudaEvent_t>(mark));
   cudaStreamDestroy(as_stream(handle_));
 }
 
@@ -43,6 +49,15 @@ void* Stream::allocate(size_t bytes) {
 }
 
 void Stream::release(void* memory) { cudaFree(memory); }
+
+void* Stream::allocate_host(size_t bytes) {
+  void* memory = nullptr;
+  check(cudaMallocHost(&memory, bytes),
+        ("page-locked memory of " + std::to_string(bytes) + " bytes").c_str());
+  return memory;
+}
+
+void Stream::release_host(void* memory) { cudaFreeHost(memory); }
 
 void Stream::upload(void* to, const void* from, size_t bytes) {
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, as_stream(handle_)), "upload");
@@ -73,6 +88,33 @@ std::string Stream::last_launch() const {
 void Stream::synchronise() {
   const cudaError_t error = cudaStreamSynchronize(as_stream(handle_));
   if (error != cudaSuccess) check(error, ("step, last launched " + last_launch()).c_str());
+}
+
+void Stream::mark(int which) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(marks_[which]), as_stream(handle_)), "event");
+}
+
+void Stream::wait(int which) {
+  const cudaError_t error = cudaEventSynchronize(static_cast<cudaEvent_t>(marks_[which]));
+  if (error != cudaSuccess) check(error, ("step, last launched " + last_launch()).c_str());
+}
+
+void Stream::begin_recording() {
+  check(cudaStreamBeginCapture(as_stream(handle_), cudaStreamCaptureModeRelaxed), "recording");
+}
+
+std::shared_ptr<void> Stream::end_recording() {
+  cudaGraph_t graph = nullptr;
+  check(cudaStreamEndCapture(as_stream(handle_), &graph), "recording");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check(error, "recording");
+  return {executable, [](void* recording) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }};
+}
+
+void Stream::replay(const std::shared_ptr<void>& recording) {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording.get()), as_stream(handle_)), "replay");
 }
 
 size_t Stream::free_bytes() const {

@@ -1,10 +1,11 @@
 // A GPU's queue of work, and its memory: everything on one stream, nothing synchronises but synchronise().
-// Implemented over the CUDA runtime (stream.cu), and over the emulator (simt/stream.cc), where every call is
-// done when it returns.
+// Implemented over the CUDA runtime (stream.cu), and over the emulator (simt/stream.cc), where nothing is
+// done before it is waited for.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,9 +24,13 @@ class Stream : public Executor {
   void* handle() const { return handle_; }
   int num_multiprocessors() const { return num_multiprocessors_; }
 
-  // Throws when there is none.
+  // Throws when there is none. Releasing waits for all work.
   void* allocate(size_t bytes);
   void release(void* memory);
+  // Page-locked memory of the host: copies from and to it run beside the host, which must leave it alone
+  // until they are done.
+  void* allocate_host(size_t bytes);
+  void release_host(void* memory);
 
   void upload(void* to, const void* from, size_t bytes);
   // rows of `bytes` bytes, `pitch` apart on both sides.
@@ -35,6 +40,20 @@ class Stream : public Executor {
   // Waits for everything before. Throws what went wrong in any of it: a kernel's error is heard of only here,
   // so that the message names the newest launch, how far the host had come.
   void synchronise();
+
+  // Two marks in the queue, to wait for what lies before one and not for what comes after.
+  void mark(int which);
+  void wait(int which);
+
+  // Between begin and end nothing is done: the launches are recorded, to be replayed as one (CUDA graphs).
+  // Their arguments are those of the recording.
+  void begin_recording();
+  std::shared_ptr<void> end_recording();
+  void replay(const std::shared_ptr<void>& recording);
+
+  // Emulator only: puts work into the queue.
+  void enqueue(std::function<void()> work);
+
   // Of the launch that is about to be made: blocks in three directions, threads of a block.
   void note_launch(const char* name, unsigned x, unsigned y, unsigned z, int threads);
   std::string last_launch() const;
@@ -65,6 +84,9 @@ class Stream : public Executor {
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;
   int num_multiprocessors_ = 1;
+  void* marks_[2] = {};
+  struct Queue;
+  std::shared_ptr<Queue> queue_;  // of the emulator
 };
 
 }  // namespace quire::cuda

@@ -4,9 +4,10 @@
 
 namespace quire::cuda {
 
+namespace {
+
 template <typename T>
-void dense_matmul(const MatmulArgs& a, Stream&) {
-  const Tensor& w = *a.weight;
+void multiply(const MatmulArgs& a, const Tensor& w) {
   const DType dtype = DTypeOf<T>::value;
   for (int64_t t = 0; t < a.num_tokens; t++) {
     for (int64_t n = 0; n < w.rows; n++) {
@@ -21,6 +22,13 @@ void dense_matmul(const MatmulArgs& a, Stream&) {
       }
     }
   }
+}
+
+}  // namespace
+
+template <typename T>
+void dense_matmul(const MatmulArgs& a, Stream& stream) {
+  stream.enqueue([a, weight = *a.weight] { multiply<T>(a, weight); });
 }
 
 template void dense_matmul<Half>(const MatmulArgs&, Stream&);

@@ -68,7 +68,12 @@ describe('the loop with adapters', () => {
   it('serves more adapters than slots to the end, whatever is unloaded or aborted on the way', () => {
     const below = randomInts(9);
     const options = { ...testLimits, maxLoras: 2, numBlocks: 30 };
-    const model = new CheckedModel({ ...options, maxBlocksPerSeq: 16 }, options.blockSize, testVocabSize);
+    const model = new CheckedModel(
+      { ...options, maxBlocksPerSeq: 16 },
+      options.blockSize,
+      testVocabSize,
+      false,
+    );
     model.allocateKvCache(options.numBlocks);
     let now = 0;
     const loop = new EngineLoop(model, options, () => now++);

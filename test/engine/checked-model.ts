@@ -1,16 +1,28 @@
 // A fake model with a shadow of the KV cache: it remembers which token of which sequence position lies in
 // every slot, and samples a hash of everything a sequence can see through its block table. A wrong block, a
 // stale slot or a shared block that was written over shows as a wrong token; broken batches throw at once.
+//
+// Asynchronous, it is the worst device there could be: it computes nothing before it is waited for, from the
+// inputs as they were at the launch, and the arrays mean nothing in between.
 
 import type { BatchArrays, NativeModel } from '../../engine/native.ts';
 import { allocateBatch, type BatchSizes } from '../../engine/null-model.ts';
 
 const emptySlot = -1;
 
+interface Launched {
+  counts: [numTokens: number, numSeqs: number, numLogitsRows: number];
+  batch: BatchArrays;
+}
+
 export class CheckedModel implements NativeModel {
   readonly description = 'checked';
   readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0, totalBytes: 0, freeBytes: 0 };
-  readonly batch: BatchArrays;
+  batch: BatchArrays;
+  readonly isAsync: boolean;
+  readonly #launched: Launched[] = [];
+  /** What the step computed last has sampled. */
+  #sampled: readonly number[] = [];
   readonly #sizes: BatchSizes;
   readonly #blockSize: number;
   readonly #vocabSize: number;
@@ -18,7 +30,8 @@ export class CheckedModel implements NativeModel {
   #slotTokens = new Int32Array(0);
   #slotPositions = new Int32Array(0);
 
-  constructor(sizes: BatchSizes, blockSize: number, vocabSize: number) {
+  constructor(sizes: BatchSizes, blockSize: number, vocabSize: number, isAsync: boolean) {
+    this.isAsync = isAsync;
     this.#sizes = sizes;
     this.#blockSize = blockSize;
     this.#vocabSize = vocabSize;
@@ -30,7 +43,46 @@ export class CheckedModel implements NativeModel {
     this.#slotPositions = new Int32Array(numBlocks * this.#blockSize).fill(emptySlot);
   }
 
-  step(numTokens: number, numSeqs: number, numLogitsRows: number): void {
+  launch(...counts: Launched['counts']): void {
+    if (this.#launched.length === 2) throw new Error('a third step is launched');
+    this.#launched.push({ counts, batch: structuredClone(this.batch) });
+    // Nothing of it may be used again but the block table.
+    for (const array of Object.values(this.batch)) if (array !== this.batch.blockTable) array.fill(-77);
+    if (!this.isAsync) this.#compute();
+  }
+
+  collect(): void {
+    if (this.isAsync) this.#compute();
+  }
+
+  #compute(): void {
+    const launched = this.#launched.shift();
+    if (launched === undefined) throw new Error('no step was launched');
+    const outside = this.batch;
+    this.batch = launched.batch;
+    const [numTokens, numSeqs, numLogitsRows] = launched.counts;
+    this.#feedBack(numTokens, numLogitsRows);
+    this.#step(numTokens, numSeqs, numLogitsRows);
+    this.#sampled = [...this.batch.sampledTokenIds.subarray(0, numLogitsRows)];
+    this.batch = outside;
+    for (const name of ['sampledTokenIds', 'sampledLogprobs', 'sampledRanks'] as const) {
+      outside[name].set(launched.batch[name]);
+    }
+  }
+
+  /** Negative ids stand for what the step before has sampled. */
+  #feedBack(numTokens: number, numLogitsRows: number): void {
+    const { tokenIds, tokenCountIds, tokenCountStart } = this.batch;
+    const resolve = (id: number) => {
+      const sampled = id >= 0 ? id : this.#sampled[-1 - id];
+      if (sampled === undefined) throw new Error(`token ${id} stands for a row that there was not`);
+      return sampled;
+    };
+    for (let t = 0; t < numTokens; t++) tokenIds[t] = resolve(tokenIds[t]);
+    for (let i = 0; i < tokenCountStart[numLogitsRows]; i++) tokenCountIds[i] = resolve(tokenCountIds[i]);
+  }
+
+  #step(numTokens: number, numSeqs: number, numLogitsRows: number): void {
     const { batch } = this;
     if (batch.queryStartLoc[numSeqs] !== numTokens)
       throw new Error('query_start_loc does not end at the token count');
@@ -47,7 +99,8 @@ export class CheckedModel implements NativeModel {
       const token = batch.logitsRows[row];
       const seq = batch.queryStartLoc.subarray(0, numSeqs + 1).findIndex((start) => start > token) - 1;
       const target = batch.targetTokenIds[row];
-      const sampled = this.#sample(seq, batch.positions[token], target >= 0 ? 0 : batch.seeds[2 * row]);
+      const key = target >= 0 ? 0 : batch.seeds[2 * row] ^ this.#listsOf(row);
+      const sampled = this.#sample(seq, batch.positions[token], key);
       batch.sampledTokenIds[row] = target >= 0 ? target : sampled;
       // A fake log-probability that depends on the context, so that prompt log-probabilities are checked too.
       batch.sampledLogprobs[row] = -sampled - 1;
@@ -104,6 +157,19 @@ export class CheckedModel implements NativeModel {
       }
     }
     if (written.size !== numTokens) throw new Error('two tokens of a step share a slot');
+  }
+
+  /** The sparse lists of a row, whatever their order: equal lists give equal numbers. */
+  #listsOf(row: number): number {
+    const { tokenCountStart, tokenCountIds, tokenCounts, logitBiasStart, logitBiasIds } = this.batch;
+    const counts = new Map<number, number>();
+    for (let i = tokenCountStart[row]; i < tokenCountStart[row + 1]; i++) {
+      counts.set(tokenCountIds[i], (counts.get(tokenCountIds[i]) ?? 0) + tokenCounts[i]);
+    }
+    let sum = 0;
+    for (const [id, count] of counts) sum += Math.imul(id + 1, 7919) * (count + 1);
+    for (let i = logitBiasStart[row]; i < logitBiasStart[row + 1]; i++) sum += logitBiasIds[i] * 31 + 17;
+    return sum | 0;
   }
 
   /** FNV-1a over all tokens that the query at `position` sees. */

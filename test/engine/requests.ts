@@ -50,10 +50,10 @@ export const testLimits: EngineLoopOptions = {
 };
 
 /** A loop over a checked model, with a clock that counts its readings. */
-export function checkedLoop(overrides: Partial<EngineLoopOptions> = {}): EngineLoop {
+export function checkedLoop(overrides: Partial<EngineLoopOptions> = {}, isAsync = false): EngineLoop {
   const options = { ...testLimits, ...overrides };
   const maxBlocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
-  const model = new CheckedModel({ ...options, maxBlocksPerSeq }, options.blockSize, testVocabSize);
+  const model = new CheckedModel({ ...options, maxBlocksPerSeq }, options.blockSize, testVocabSize, isAsync);
   model.allocateKvCache(options.numBlocks);
   let now = 0;
   return new EngineLoop(model, options, () => now++);

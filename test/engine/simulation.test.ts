@@ -1,5 +1,6 @@
 // Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the
 // pool's invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
+// Half of the loops drive a device that is a step behind.
 
 import { describe, expect, it } from 'vitest';
 import type { EngineRequest } from '../../engine/messages.ts';
@@ -26,6 +27,7 @@ function drawRequest(
     seed: [int(0, 3), 0],
     numPromptLogprobs: int(0, 5) === 0 ? 0 : -1,
     repetitionPenalty: int(0, 3) === 0 ? 1.5 : 1,
+    logitBias: int(0, 5) === 0 ? [[int(0, testVocabSize - 1), 2]] : [],
   });
 }
 
@@ -52,16 +54,19 @@ describe('10,000 random steps', () => {
     let numPreemptions = 0;
     let numHits = 0;
     while (remaining > 0) {
-      const loop = checkedLoop({
-        blockSize,
-        maxModelLen: 160,
-        // From "one sequence barely fits" to "no pressure".
-        numBlocks: Math.ceil(160 / blockSize) + 1 + int(0, Math.ceil(400 / blockSize)),
-        maxNumSeqs: int(1, 8),
-        maxNumBatchedTokens: int(8, 128),
-        longPrefillTokenThreshold: int(0, 1) * int(1, 40),
-        enablePrefixCaching: int(0, 4) > 0,
-      });
+      const loop = checkedLoop(
+        {
+          blockSize,
+          maxModelLen: 160,
+          // From "one sequence barely fits" to "no pressure".
+          numBlocks: Math.ceil(160 / blockSize) + 1 + int(0, Math.ceil(400 / blockSize)),
+          maxNumSeqs: int(1, 8),
+          maxNumBatchedTokens: int(8, 128),
+          longPrefillTokenThreshold: int(0, 1) * int(1, 40),
+          enablePrefixCaching: int(0, 4) > 0,
+        },
+        int(0, 1) === 1,
+      );
       const outputs = new Outputs();
       const requests = new Map<number, EngineRequest>();
       const aborted = new Set<number>();

@@ -56,7 +56,7 @@ describe.skipIf(!hasStories)('a native model', () => {
       [1, 1, 1e6],
       ['1', 1, 1],
     ]) {
-      expect(() => model.step(...(args as [number, number, number]))).toThrow();
+      expect(() => model.launch(...(args as [number, number, number]))).toThrow();
     }
     model.close();
   });
@@ -66,7 +66,7 @@ describe.skipIf(!hasStories)('a native model', () => {
     stepChunks(model, [chunk], forwardOptions.blockSize);
     model.close();
     model.close();
-    expect(() => model.step(1, 1, 1)).toThrow('the model is closed');
+    expect(() => model.launch(1, 1, 1)).toThrow('the model is closed');
     expect(() => model.allocateKvCache(10)).toThrow('the model is closed');
     expect(() => model.copyBlocks(Int32Array.of(1, 2))).toThrow('the model is closed');
   });

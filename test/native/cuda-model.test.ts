@@ -5,7 +5,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
+import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
+import type { NativeModel } from '../../engine/native.ts';
+import { engineRequest, runToEnd, testLimits } from '../engine/requests.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
 import { forward, openForForward } from './forward.ts';
 
@@ -32,6 +35,30 @@ describe.each(readdirSync(families))('%s on the emulated GPU', (family) => {
     expect(Math.max(...errors)).toBeLessThanOrEqual(largest / 100);
   });
 });
+
+function waitedFor(native: NativeModel): NativeModel {
+  return new Proxy(native, {
+    get: (target, name: keyof NativeModel) => {
+      const value = name === 'isAsync' ? false : target[name];
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** One of each kind that needs to know what was sampled before. */
+function variedRequest(handle: number) {
+  return engineRequest(handle, [1, 400 + handle, 20, 30 + (handle % 3)], {
+    maxTokens: 6 + handle,
+    temperature: handle % 2,
+    seed: [handle, 1],
+    repetitionPenalty: handle % 3 === 0 ? 1.3 : 1,
+    presencePenalty: handle % 4 === 0 ? 0.5 : 0,
+    frequencyPenalty: handle % 5 === 0 ? 0.5 : 0,
+    minTokens: handle % 6,
+    stopTokenIds: [400, 401, 402],
+    numPromptLogprobs: handle % 4 === 1 ? 0 : -1,
+  });
+}
 
 describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
   const numTokens = 90;
@@ -64,6 +91,30 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
       const argmax = logits.map((row) => row.indexOf(Math.max(...row)));
       const wrong = argmax.filter((id, position) => id !== golden.positions[position].argmax);
       expect(wrong.length).toBeLessThanOrEqual(dtype === 'f16' ? 0 : 3);
+    },
+  );
+
+  it.each([1, 16])(
+    'gives the same tokens a step behind as at once, up to %i at a time',
+    async (maxNumSeqs) => {
+      const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
+      const limits = { ...testLimits, blockSize: 16, maxNumSeqs, numBlocks: 1 + 8 * maxNumSeqs };
+      const tokensOf = (isAsync: boolean) => {
+        const native = openForForward(model, {
+          backend: 'emulated',
+          dtype: 'f16',
+          ...limits,
+          keepLogits: false,
+        });
+        // One that is waited for at once has no use for what it could do meanwhile.
+        const loop = new EngineLoop(isAsync ? native : waitedFor(native), limits, () => 0);
+        for (let handle = 1; handle <= 12; handle++)
+          loop.handle({ type: 'add', request: variedRequest(handle) });
+        const outputs = runToEnd(loop);
+        native.close();
+        return Array.from({ length: 12 }, (_, i) => outputs.of(i + 1));
+      };
+      expect(tokensOf(true)).toEqual(tokensOf(false));
     },
   );
 

@@ -62,7 +62,8 @@ export function stepChunks(native: NativeModel, chunks: readonly Chunk[], blockS
     batch.seqRows[seq] = row;
     batch.loraRows[seq] = -1;
   });
-  native.step(token, chunks.length, token);
+  native.launch(token, chunks.length, token);
+  native.collect();
   return Array.from({ length: token }, (_, i) => native.lastLogits(i));
 }
 

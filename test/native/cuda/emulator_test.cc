@@ -85,6 +85,7 @@ void test_emulator(Run& run, cuda::Stream& stream) {
       simt::set_seed(seed);
       try {
         cuda::launch(canary.name, canary.kernel, {1}, 64, 1024, stream, memory.get());
+        stream.synchronise();
       } catch (const simt::Fault& fault) {
         found = fault.what();
       }
