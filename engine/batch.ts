@@ -113,6 +113,7 @@ function fillTargetRow(
   batch.targetTokenIds[row] = request.tokenAt(position);
   batch.numLogprobs[row] = request.spec.numPromptLogprobs;
   batch.temperature[row] = 0;
+  batch.grammarRows[row] = -1;
 }
 
 function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number, token: number): void {
@@ -128,6 +129,7 @@ function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number,
   batch.repetitionPenalty[row] = spec.repetitionPenalty;
   batch.presencePenalty[row] = spec.presencePenalty;
   batch.frequencyPenalty[row] = spec.frequencyPenalty;
+  batch.grammarRows[row] = -1;
 }
 
 /**

@@ -108,6 +108,7 @@ export function threadOptions(
     kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
     threads: options.threads ?? availableParallelism(),
     seed: options.seed ?? 0,
+    warmUp: backend === 'cuda',
     keepLogits: false,
     ...limits,
   } as const;

@@ -49,10 +49,14 @@ function countBlocks(model: NativeModel): number {
   const numBlocks = options.kvCacheBytes === null ? Math.min(fitting, useful) : fitting;
   if (numBlocks < blocksPerSeq) {
     const needed = (blocksPerSeq + 1) * kvBytesPerBlock;
+    const giver =
+      options.kvCacheBytes === null && model.memory.totalBytes > 0
+        ? '--gpu-memory-utilization'
+        : '--kv-cache-memory';
     const fits = Math.max(0, numBlocks) * options.blockSize;
     throw new Error(
       `the KV cache has ${Math.floor(asked)} bytes and one request of ${options.maxModelLen} tokens needs ${needed}: ` +
-        `give more with --kv-cache-memory, or set --max-model-len to ${fits} or less`,
+        `give more with ${giver}, or set --max-model-len to ${fits} or less`,
     );
   }
   return numBlocks;

@@ -37,6 +37,8 @@ export interface NativeModelOptions {
   maxLoras: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
+  /** Run the largest step, and each step that is recorded, before the first request (GPUs). */
+  warmUp: boolean;
   /** Keep every raw logit of a step readable through lastLogits; for tests and tools. */
   keepLogits: boolean;
   /** Seed of dummy weights. */
@@ -98,6 +100,10 @@ export interface BatchArrays {
   logitBiasIds: Int32Array;
   /** [R * maxLogitBias] added to the logit; -Infinity forbids the token. */
   logitBiasValues: Float32Array;
+  /** [L] row of grammarBitmask, -1 for none. */
+  grammarRows: Int32Array;
+  /** [R, ceil(V / 32)] bit i % 32 of word i / 32: the grammar allows token i. */
+  grammarBitmask: Uint32Array;
   /** out [L] the sampled token (or the target token). */
   sampledTokenIds: Int32Array;
   /** out [L] its log-probability under the raw logits, where numLogprobs >= 0. */

@@ -42,6 +42,8 @@ export function allocateBatch(sizes: BatchSizes): BatchArrays {
     logitBiasStart: new Int32Array(t + 1),
     logitBiasIds: new Int32Array(r * maxLogitBias),
     logitBiasValues: new Float32Array(r * maxLogitBias),
+    grammarRows: new Int32Array(t),
+    grammarBitmask: new Uint32Array(0),
     sampledTokenIds: new Int32Array(t),
     sampledLogprobs: new Float32Array(t),
     sampledRanks: new Int32Array(t),

@@ -146,7 +146,7 @@ ModelFiles read_files(const Napi::Object& object) {
   return files;
 }
 
-ModelOptions read_options(const Napi::Object& object) {
+ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   ModelOptions options{};
   options.backend = text(object, "backend");
 #if defined(QUIRE_CUDA)
@@ -172,10 +172,12 @@ ModelOptions read_options(const Napi::Object& object) {
   options.sizes.max_num_batched_tokens = count(object, "maxNumBatchedTokens", 1, 1 << 24);
   options.sizes.max_num_seqs = count(object, "maxNumSeqs", 1, 1 << 20);
   options.sizes.max_blocks_per_seq = (max_model_len - 1) / options.block_size + 1;
+  options.sizes.vocab_size = vocab_size;
   options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
   options.threads = count(object, "threads", 1, 1024);
   options.max_loras = count(object, "maxLoras", 0, 1024);
   options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
+  options.warm_up = flag(object, "warmUp");
   options.keep_logits = flag(object, "keepLogits");
   return options;
 }
@@ -260,9 +262,9 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
       if (info.Length() < 3 || !info[0].IsObject() || !info[1].IsObject() || !info[2].IsObject()) {
         throw Napi::TypeError::New(env, "openModel takes a config, files and options");
       }
-      model_ = std::make_unique<Model>(read_config(info[0].As<Napi::Object>()),
-                                       read_files(info[1].As<Napi::Object>()),
-                                       read_options(info[2].As<Napi::Object>()));
+      const ModelConfig config = read_config(info[0].As<Napi::Object>());
+      model_ = std::make_unique<Model>(config, read_files(info[1].As<Napi::Object>()),
+                                       read_options(info[2].As<Napi::Object>(), config.vocab_size));
     });
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("description", model_->description());

@@ -62,10 +62,13 @@ Arena::Arena(const BatchSizes& sizes) {
       f32("frequencyPenalty", b.frequency_penalty, t),
       i32("tokenCountStart", b.token_count_start, t + 1),
       i32("logitBiasStart", b.logit_bias_start, t + 1),
+      i32("grammarRows", b.grammar_rows, t),
       // Up to here a backend with memory of its own copies everything at once.
       i32("blockTable", b.block_table, r * sizes.max_blocks_per_seq),
       i32("logitBiasIds", b.logit_bias_ids, q),
       f32("logitBiasValues", b.logit_bias_values, q),
+      Field{"grammarBitmask", Type::kUint32, reinterpret_cast<void**>(&b.grammar_bitmask),
+            r * bitmask_words(sizes.vocab_size)},
       i32("sampledTokenIds", b.sampled_token_ids, t),
       f32("sampledLogprobs", b.sampled_logprobs, t),
       i32("sampledRanks", b.sampled_ranks, t),

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "arena.h"
 #include "model_config.h"
@@ -67,6 +68,8 @@ class Backend {
   // Calls the ops of a step of this shape by `forward`, or replays what it called when the shape was last
   // run.
   virtual void run(const StepShape& shape, const std::function<void()>& forward) = 0;
+  // Sizes of the steps of decodes alone that `run` records.
+  virtual std::vector<int> recorded_sizes() const = 0;
   virtual void end_step(const BatchSizes& sizes, const StepShape& shape) = 0;
   // Waits for the oldest step that has ended; its results are in the arena then.
   virtual void collect(Arena& arena, const BatchSizes& sizes) = 0;

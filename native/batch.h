@@ -2,7 +2,8 @@
 // This file is the source of truth; engine/native.ts mirrors it field by field.
 //
 // Sizes: T max_num_batched_tokens, R max_num_seqs (N <= R), B max_blocks_per_seq, K max_logprobs, L <= T
-// logits rows, P token-count entries (grows by reserve_token_counts only), Q = R * kMaxLogitBias.
+// logits rows, V vocabulary, P token-count entries (grows by reserve_token_counts only), Q = R *
+// kMaxLogitBias.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,11 @@ struct BatchSizes {
   int max_num_seqs;            // R
   int max_blocks_per_seq;      // B
   int max_logprobs;            // K
+  int vocab_size;              // V
 };
+
+// Words of one row of the grammar bitmask.
+inline int64_t bitmask_words(int vocab_size) { return (vocab_size + 31) / 32; }
 
 struct Batch {
   int32_t* token_ids;        // [T] -1 - r: what row r of the step before samples (asynchronous backends)
@@ -47,6 +52,8 @@ struct Batch {
   int32_t* logit_bias_start;   // [L+1]
   int32_t* logit_bias_ids;     // [Q]
   float* logit_bias_values;    // [Q]
+  int32_t* grammar_rows;       // [L] row of grammar_bitmask, -1 for none
+  uint32_t* grammar_bitmask;   // [R, ceil(V / 32)] bit i % 32 of word i / 32: the grammar allows token i
 
   int32_t* sampled_token_ids;  // out [L]
   float* sampled_logprobs;     // out [L]

@@ -38,6 +38,7 @@ void check_logits_row(const Batch& b, const BatchBounds& bounds, const BatchSize
   check_range("logits_rows", row, b.logits_rows[row], 0, bounds.num_tokens - 1);
   check_range("target_token_ids", row, b.target_token_ids[row], -1, bounds.vocab_size - 1);
   check_range("num_logprobs", row, b.num_logprobs[row], -1, sizes.max_logprobs);
+  check_range("grammar_rows", row, b.grammar_rows[row], -1, sizes.max_num_seqs - 1);
   check_range("token_count_start", row + 1, b.token_count_start[row + 1], b.token_count_start[row],
               bounds.token_count_capacity);
   for (int e = b.token_count_start[row]; e < b.token_count_start[row + 1]; e++) {

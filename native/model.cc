@@ -35,6 +35,7 @@ ModelConfig checked(ModelConfig config, const ModelOptions& options) {
   const int64_t tokens = options.sizes.max_num_batched_tokens;
   check_index_range("block table", int64_t{options.sizes.max_num_seqs} * options.sizes.max_blocks_per_seq);
   check_index_range("logit_bias list", int64_t{options.sizes.max_num_seqs} * kMaxLogitBias);
+  check_index_range("grammar bitmask", options.sizes.max_num_seqs * bitmask_words(options.sizes.vocab_size));
   check_index_range("list of top log-probabilities", tokens * options.sizes.max_logprobs);
   check_index_range("vocabulary", config.vocab_size);
   return config;
@@ -64,7 +65,14 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
   const size_t hidden = config_.hidden_size, inner = config_.intermediate_size;
   const size_t activation = dtype_size(ops_.activations);
-  const auto buffer = [&](size_t elements, size_t size) { return BackendMemory(*backend_, elements * size); };
+  const auto buffer = [&](size_t elements, size_t size) {
+    try {
+      return BackendMemory(*backend_, elements * size);
+    } catch (const std::exception&) {
+      throw std::runtime_error("there is no memory left for the buffers of steps of " +
+                               std::to_string(tokens) + " tokens: set --max-num-batched-tokens lower");
+    }
+  };
   residual_ = buffer(tokens * hidden, sizeof(float));
   hidden_ = buffer(tokens * hidden, activation);
   qkv_ = buffer(tokens * (q_size + 2 * kv_size), activation);
@@ -81,6 +89,7 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
   gathered_hidden_ = buffer(most_rows * hidden, activation);
   scratch_ = buffer(backend_->sample_scratch(config_.vocab_size), sizeof(float));
   backend_->prepare(config_, options_);
+  if (options.warm_up) warm_up();
 }
 
 int64_t Model::kv_bytes_per_block() const {
@@ -98,11 +107,55 @@ int64_t Model::workspace_bytes() const {
   return static_cast<int64_t>(bytes) + arena_.bytes();
 }
 
+void Model::warm_up() {
+  const BatchSizes& sizes = options_.sizes;
+  attach_kv_cache(2);
+  const int longest = sizes.max_blocks_per_seq * options_.block_size;
+  const int num_seqs = std::min(sizes.max_num_seqs, (sizes.max_num_batched_tokens - 1) / longest + 1);
+  run_empty_step(std::min(sizes.max_num_batched_tokens, num_seqs * longest), num_seqs);
+  kv_memory_.clear();
+  kv_caches_.clear();
+}
+
+void Model::run_empty_step(int num_tokens, int num_seqs) {
+  const Batch& batch = arena_.batch();
+  batch.query_start_loc[0] = 0;
+  for (int i = 0; i < num_seqs; i++) {
+    const int start = batch.query_start_loc[i];
+    const int end = static_cast<int>(int64_t{num_tokens} * (i + 1) / num_seqs);
+    batch.query_start_loc[i + 1] = end;
+    batch.context_lens[i] = end - start;
+    batch.seq_rows[i] = i;
+    batch.lora_rows[i] = -1;
+    int32_t* blocks = batch.block_table + int64_t{i} * options_.sizes.max_blocks_per_seq;
+    std::fill(blocks, blocks + (end - start - 1) / options_.block_size + 1, 1);
+    for (int t = start; t < end; t++) {
+      batch.token_ids[t] = 0;
+      batch.positions[t] = t - start;
+      batch.slot_mapping[t] = -1;
+    }
+    batch.logits_rows[i] = end - 1;
+    batch.target_token_ids[i] = -1;
+    batch.num_logprobs[i] = -1;
+    batch.temperature[i] = 0;
+    batch.grammar_rows[i] = -1;
+    batch.token_count_start[i + 1] = batch.logit_bias_start[i + 1] = 0;
+  }
+  launch(num_tokens, num_seqs, num_seqs);
+  collect();
+}
+
 void Model::allocate_kv_cache(int num_blocks) {
   if (kv_memory_.get() != nullptr) throw std::runtime_error("the KV cache is already allocated");
   if (num_blocks < 2)
     throw std::runtime_error("a KV cache needs at least 2 blocks, found " + std::to_string(num_blocks));
   check_index_range("KV cache slots", int64_t{num_blocks} * options_.block_size);
+  attach_kv_cache(num_blocks);
+  if (!options_.warm_up) return;
+  for (int size : backend_->recorded_sizes()) run_empty_step(size, size);
+}
+
+void Model::attach_kv_cache(int num_blocks) {
   const int64_t bytes = kv_bytes_per_block() * num_blocks;
   try {
     kv_memory_ = BackendMemory(*backend_, static_cast<size_t>(bytes));

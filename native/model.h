@@ -55,6 +55,11 @@ class Model {
   int64_t free_bytes() const { return static_cast<int64_t>(backend_->free_bytes()); }
 
  private:
+  // A step of num_tokens tokens of nothing in num_seqs sequences, which writes nothing.
+  void run_empty_step(int num_tokens, int num_seqs);
+  // The largest step, over the smallest cache: what the first use of anything takes is taken then.
+  void warm_up();
+  void attach_kv_cache(int num_blocks);
   void forward(const StepShape& shape);
   void forward_layer(int layer, const StepShape& shape);
   void attention_block(int layer, const StepShape& shape);

@@ -158,8 +158,9 @@ struct GatherRowsArgs {
 };
 
 // For rows [first_row, first_row + num_rows) of the batch's L rows: reports log-probabilities of the raw
-// logits (num_logprobs, target_token_ids), then applies repetition, presence and frequency penalties,
-// logit_bias, temperature, min_p, top_k and top_p in this order (vLLM's), and samples by a counter-based RNG
+// logits (num_logprobs, target_token_ids), then forbids what the row's grammar does not allow, applies
+// repetition, presence and frequency penalties, logit_bias, temperature, min_p, top_k and top_p in this order
+// (vLLM's), and samples by a counter-based RNG
 // keyed by seeds with the token's position as the counter. NaN logits count as -inf; a row of nothing but
 // -inf samples token 0. Ties go to the lower id, but equals of the k-th likeliest token all stay in the top
 // k. logits is left as it was but for NaN.

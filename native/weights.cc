@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 #include <stdexcept>
@@ -86,11 +87,36 @@ uint64_t stream_of(const TensorSource& source) {
   return hash;
 }
 
+std::string gib_text(double bytes) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f GiB", bytes / (1 << 30));
+  return text;
+}
+
+// Before anything is read: a device that cannot hold the weights, and what it could hold.
+void check_fit(const ModelFiles& files, const Backend& backend) {
+  if (backend.total_bytes() == 0) return;
+  double bytes = 0;
+  for (const TensorSource& source : files.tensors) {
+    const double count = static_cast<double>(source.rows) * static_cast<double>(source.cols);
+    bytes += count * (source.dtype == DType::kW4 ? 0.5 + 4.0 / source.group : 2);
+  }
+  const double free = static_cast<double>(backend.free_bytes());
+  if (bytes < free) return;
+  char fitting[32];
+  std::snprintf(fitting, sizeof fitting, "%.1f", free / 2e9);
+  throw std::runtime_error("the weights take " + gib_text(bytes) + " and " + gib_text(free) +
+                           " of the GPU's " + gib_text(static_cast<double>(backend.total_bytes())) +
+                           " are free: there is room for " + fitting +
+                           " billion parameters in 16 bits, or nearly four times as many in 4 bits (AWQ)");
+}
+
 }  // namespace
 
 Weights::Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options,
                  Backend& backend)
     : pool_(options.threads) {
+  check_fit(files, backend);
   for (const std::string& path : files.paths) map_file(path);
   std::map<std::pair<int, std::string>, const TensorSource*> sources;
   for (const TensorSource& source : files.tensors) sources[{source.layer, source.slot}] = &source;

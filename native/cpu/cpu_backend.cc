@@ -66,6 +66,7 @@ class CpuBackend : public Backend {
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
   void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
+  std::vector<int> recorded_sizes() const override { return {}; }
   void end_step(const BatchSizes&, const StepShape&) override {}
   void collect(Arena&, const BatchSizes&) override {}
 

@@ -89,12 +89,29 @@ inline void report(const SampleRow& r, int token, float max) {
   for (int k = 0; k < num_top; k++) logprobs[k] = static_cast<float>(r.raw[ids[k]] - log_sum);
 }
 
-// weights = logits after penalties and bias.
+// Tokens that the row's grammar does not allow get -inf; 32 of them a word, whole words at a time.
+inline void forbid(const SampleRow& r) {
+  const Batch& b = *r.args.batch;
+  if (b.grammar_rows[r.row] < 0) return;
+  const int size = r.args.vocab_size;
+  const uint32_t* words = b.grammar_bitmask + b.grammar_rows[r.row] * bitmask_words(size);
+  for (int first = 0; first < size; first += 32) {
+    const uint32_t word = words[first / 32];
+    if (word == ~0u) continue;
+    const int last = first + 32 < size ? first + 32 : size;
+    for (int i = first; i < last; i++) {
+      if ((word >> (i - first) & 1) == 0) r.weights[i] = kNegativeInfinity;
+    }
+  }
+}
+
+// weights = logits after grammar, penalties and bias.
 inline void process(const SampleRow& r) {
   const Batch& b = *r.args.batch;
   const int row = r.row;
   float* logits = r.weights;
   std::memcpy(logits, r.raw, sizeof(float) * r.args.vocab_size);
+  forbid(r);
   const float repetition = b.repetition_penalty[row];
   for (int e = b.token_count_start[row]; e < b.token_count_start[row + 1]; e++) {
     float& logit = logits[b.token_count_ids[e]];
@@ -177,7 +194,8 @@ inline void sample_row(const SampleRow& r) {
   const float max = clean(r.raw, size);
   if (b.target_token_ids[r.row] >= 0) return report(r, b.target_token_ids[r.row], max);
   const bool is_adjusted = b.token_count_start[r.row + 1] > b.token_count_start[r.row] ||
-                           b.logit_bias_start[r.row + 1] > b.logit_bias_start[r.row];
+                           b.logit_bias_start[r.row + 1] > b.logit_bias_start[r.row] ||
+                           b.grammar_rows[r.row] >= 0;
   const bool is_greedy = b.temperature[r.row] <= 0;
   if (is_greedy && !is_adjusted) return report(r, argmax(r.raw, size), max);
   process(r);

@@ -111,6 +111,7 @@ class CudaBackend : public Backend {
   bool is_async() const override { return true; }
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
   void run(const StepShape& shape, const std::function<void()>& forward) override;
+  std::vector<int> recorded_sizes() const override;
   void end_step(const BatchSizes& sizes, const StepShape& shape) override { buffers_.download(sizes, shape); }
   void collect(Arena& arena, const BatchSizes&) override { buffers_.collect(arena); }
 
@@ -201,8 +202,15 @@ bool CudaBackend::is_recordable(const StepShape& shape) const {
          shape.num_tokens <= largest_recorded_;
 }
 
-// A power of two up to 8, then multiples of 8; the context to the next power of two, which bounds the splits
-// of paged_attention_decode.
+// A power of two up to 8, then multiples of 8.
+std::vector<int> CudaBackend::recorded_sizes() const {
+  std::vector<int> sizes;
+  for (int size = 1; size < largest_recorded_; size += size < 8 ? size : 8) sizes.push_back(size);
+  sizes.push_back(largest_recorded_);
+  return sizes;
+}
+
+// The context goes to the next power of two, which bounds the splits of paged_attention_decode.
 StepShape CudaBackend::rounded_up(StepShape shape) const {
   int size = 1;
   while (size < shape.num_tokens) size += size < 8 ? size : 8;

@@ -114,10 +114,20 @@ QUIRE_DEVICE void report(const SampleParams& p, int row, const float* raw, int t
   }
 }
 
-// out = logits after penalties and bias.
+// Whether the row's grammar lets a token be.
+QUIRE_DEVICE bool is_allowed(const uint32_t* bitmask, int token) {
+  return bitmask == nullptr || (bitmask[token / 32] >> (token % 32) & 1) != 0;
+}
+
+// out = logits after grammar, penalties and bias.
 QUIRE_DEVICE void process(const SampleParams& p, int row, const float* raw, float* out) {
   const Batch& b = p.batch;
-  for (int i = threadIdx.x; i < p.vocab_size; i += kThreads) out[i] = raw[i];
+  const int64_t words = (p.vocab_size + 31) / 32;
+  const uint32_t* bitmask =
+      b.grammar_rows[row] < 0 ? nullptr : b.grammar_bitmask + b.grammar_rows[row] * words;
+  for (int i = threadIdx.x; i < p.vocab_size; i += kThreads) {
+    out[i] = is_allowed(bitmask, i) ? raw[i] : kMinusInfinity;
+  }
   block_sync();
   const float repetition = b.repetition_penalty[row];
   for (int e = b.token_count_start[row] + threadIdx.x; e < b.token_count_start[row + 1]; e += kThreads) {
@@ -324,7 +334,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SampleParams p) {
   const Best raw_best = likeliest(raw, p.vocab_size);
   if (b.target_token_ids[row] >= 0) return report(p, row, raw, b.target_token_ids[row], raw_best.value);
   const bool is_adjusted = b.token_count_start[row + 1] > b.token_count_start[row] ||
-                           b.logit_bias_start[row + 1] > b.logit_bias_start[row];
+                           b.logit_bias_start[row + 1] > b.logit_bias_start[row] || b.grammar_rows[row] >= 0;
   const bool is_greedy = b.temperature[row] <= 0;
   Best best = raw_best;
   if (is_adjusted || !is_greedy) {

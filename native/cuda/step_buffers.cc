@@ -39,6 +39,7 @@ void pad(const Batch& b, const StepShape& asked, const StepShape& run) {
     b.target_token_ids[i] = -1;
     b.num_logprobs[i] = -1;
     b.temperature[i] = 0;
+    b.grammar_rows[i] = -1;
     b.token_count_start[i + 1] = b.token_count_start[i];
     b.logit_bias_start[i + 1] = b.logit_bias_start[i];
   }
@@ -91,7 +92,7 @@ const Batch& StepBuffers::upload(const Arena& arena, const BatchSizes& sizes, co
   pad(slot.batch, asked, run);
   stream_.upload(device_, slot.memory, static_cast<size_t>(arena.front_bytes()));
   copy_block_table(from, slot.batch, sizes, asked);
-  if (asked.num_logits_rows > 0) copy_lists(from, slot.batch, asked.num_logits_rows);
+  if (asked.num_logits_rows > 0) copy_lists(from, slot.batch, sizes, asked.num_logits_rows);
   return batch_;
 }
 
@@ -105,8 +106,8 @@ void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShap
     copy(to.*array, from.*array, shape.num_seqs);
   }
   const int rows = shape.num_logits_rows;
-  for (int32_t* Batch::*array :
-       {&Batch::logits_rows, &Batch::target_token_ids, &Batch::num_logprobs, &Batch::top_k}) {
+  for (int32_t* Batch::*array : {&Batch::logits_rows, &Batch::target_token_ids, &Batch::num_logprobs,
+                                 &Batch::top_k, &Batch::grammar_rows}) {
     copy(to.*array, from.*array, rows);
   }
   for (float* Batch::*array : {&Batch::temperature, &Batch::top_p, &Batch::min_p, &Batch::repetition_penalty,
@@ -120,7 +121,7 @@ void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShap
       std::any_of(from.token_ids, from.token_ids + shape.num_tokens, [](int32_t id) { return id < 0; });
 }
 
-void StepBuffers::copy_lists(const Batch& from, const Batch& to, int num_rows) {
+void StepBuffers::copy_lists(const Batch& from, const Batch& to, const BatchSizes& sizes, int num_rows) {
   const auto bring = [&](auto array, int count) {
     if (count == 0) return;
     copy(to.*array, from.*array, count);
@@ -130,6 +131,8 @@ void StepBuffers::copy_lists(const Batch& from, const Batch& to, int num_rows) {
   bring(&Batch::logit_bias_values, from.logit_bias_start[num_rows]);
   bring(&Batch::token_count_ids, from.token_count_start[num_rows]);
   bring(&Batch::token_counts, from.token_count_start[num_rows]);
+  const int grammars = 1 + *std::max_element(from.grammar_rows, from.grammar_rows + num_rows);
+  bring(&Batch::grammar_bitmask, static_cast<int>(grammars * bitmask_words(sizes.vocab_size)));
 }
 
 // The columns in use of the step's own rows; what lies between them was right when it was copied last.

@@ -41,7 +41,7 @@ class StepBuffers {
   void open(const Arena& arena);
   void reserve_counts(const Arena& arena);
   void copy_inputs(const Batch& from, const Batch& to, const StepShape& shape);
-  void copy_lists(const Batch& from, const Batch& to, int num_rows);
+  void copy_lists(const Batch& from, const Batch& to, const BatchSizes& sizes, int num_rows);
   void copy_block_table(const Batch& from, const Batch& to, const BatchSizes& sizes, const StepShape& shape);
 
   Stream& stream_;

@@ -40,6 +40,15 @@ void report(const SampleArgs& a, int row, const std::vector<double>& raw, int to
   }
 }
 
+void forbid(const Batch& b, int row, std::vector<double>& logits) {
+  if (b.grammar_rows[row] < 0) return;
+  const int64_t words = bitmask_words(static_cast<int>(logits.size()));
+  const uint32_t* bitmask = b.grammar_bitmask + b.grammar_rows[row] * words;
+  for (size_t i = 0; i < logits.size(); i++) {
+    if ((bitmask[i / 32] >> (i % 32) & 1) == 0) logits[i] = -kInfinity;
+  }
+}
+
 void penalise(const Batch& b, int row, std::vector<double>& logits) {
   for (int e = b.token_count_start[row]; e < b.token_count_start[row + 1]; e++) {
     double& logit = logits[b.token_count_ids[e]];
@@ -102,6 +111,7 @@ void reference_sample_row(const SampleArgs& a, int i) {
   }
   if (b.target_token_ids[row] >= 0) return report(a, row, raw, b.target_token_ids[row]);
   std::vector<double> processed = raw;
+  forbid(b, row, processed);
   penalise(b, row, processed);
   const auto best = std::max_element(processed.begin(), processed.end());
   int token = *best == -kInfinity ? 0 : static_cast<int>(best - processed.begin());

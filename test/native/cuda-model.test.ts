@@ -8,6 +8,7 @@ import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
 import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
 import type { NativeModel } from '../../engine/native.ts';
+import { dummyWeights } from '../../engine/weight-map.ts';
 import { engineRequest, runToEnd, testLimits } from '../engine/requests.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
 import { forward, openForForward } from './forward.ts';
@@ -60,6 +61,29 @@ function variedRequest(handle: number) {
   });
 }
 
+describe('a GPU refuses when the model opens', () => {
+  it.each([
+    [{ headSize: 320 }, { dtype: 'f16' }, 'head size 320 is not supported: up to 256 is'],
+    [{}, { dtype: 'f32' }, 'a GPU runs float16 or bfloat16: name one of them as --dtype'],
+    [{}, { dtype: null }, 'a GPU runs float16 or bfloat16: name one of them as --dtype'],
+  ] as const)('%j %j', async (change, options, message) => {
+    const model = await loadModel(`${families}/llama2`, { loadFormat: 'auto' });
+    const changed = { ...model, config: { ...model.config, ...change } };
+    expect(() => openForForward(changed, { backend: 'emulated', ...options })).toThrow(message);
+  });
+
+  it('weights that it cannot hold, and says what it could', async () => {
+    const model = await loadModel(`${families}/llama2`, { loadFormat: 'dummy' });
+    // The emulator's GPU has 1 GiB.
+    const config = { ...model.config, vocabSize: 600_000, hiddenSize: 1024 };
+    const files = dummyWeights(config, {});
+    const large = { ...model, config, files };
+    expect(() => openForForward(large, { backend: 'emulated', dtype: 'f16' })).toThrow(
+      "the weights take 2.3 GiB and 1.0 GiB of the GPU's 1.0 GiB are free: there is room for 0.5 billion",
+    );
+  });
+});
+
 describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
   const numTokens = 90;
   const tokenIds = golden.tokenIds.slice(0, numTokens);
@@ -93,6 +117,18 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
       expect(wrong.length).toBeLessThanOrEqual(dtype === 'f16' ? 0 : 3);
     },
   );
+
+  it('is the same after a warm-up, which leaves nothing behind', async () => {
+    const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
+    const options = { backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 96 } as const;
+    const logitsWhen = (warmUp: boolean) => {
+      const native = openForForward(model, { ...options, warmUp });
+      const logits = forward(native, tokenIds.slice(0, 30), 9, 16);
+      native.close();
+      return logits;
+    };
+    expect(logitsWhen(true)).toEqual(logitsWhen(false));
+  });
 
   it.each([1, 16])(
     'gives the same tokens a step behind as at once, up to %i at a time',

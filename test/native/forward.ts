@@ -15,6 +15,7 @@ export const forwardOptions: NativeModelOptions = {
   maxLogprobs: 4,
   maxLoras: 2,
   threads: 2,
+  warmUp: false,
   keepLogits: true,
   seed: 0,
 };
@@ -53,6 +54,7 @@ export function stepChunks(native: NativeModel, chunks: readonly Chunk[], blockS
       batch.targetTokenIds[token] = -1;
       batch.numLogprobs[token] = -1;
       batch.temperature[token] = 0;
+      batch.grammarRows[token] = -1;
       batch.tokenCountStart[token + 1] = 0;
       batch.logitBiasStart[token + 1] = 0;
       token++;

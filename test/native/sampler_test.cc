@@ -33,6 +33,7 @@ struct SampleBatch {
         seeds(2 * rows),
         count_start(rows + 1, 0),
         bias_start(rows + 1, 0),
+        grammar_rows(rows, -1),
         sampled(rows),
         ranks(rows),
         top_ids(rows * kMaxLogprobs),
@@ -61,6 +62,8 @@ struct SampleBatch {
     b.logit_bias_start = bias_start.data();
     b.logit_bias_ids = bias_ids.data();
     b.logit_bias_values = bias_values.data();
+    b.grammar_rows = grammar_rows.data();
+    b.grammar_bitmask = bitmask.data();
     b.sampled_token_ids = sampled.data();
     b.sampled_logprobs = logprobs.data();
     b.sampled_ranks = ranks.data();
@@ -70,6 +73,7 @@ struct SampleBatch {
     std::vector<float> scratch(static_cast<size_t>(2) * threads * vocab);
     BatchSizes sizes{};
     sizes.max_logprobs = kMaxLogprobs;
+    sizes.vocab_size = vocab;
     ops.sample({logits.data(), &b, sizes, 0, static_cast<int>(sampled.size()), vocab, scratch.data()}, pool);
   }
 
@@ -78,6 +82,8 @@ struct SampleBatch {
   std::vector<uint32_t> seeds;
   std::vector<int32_t> count_start, count_ids, counts, bias_start, bias_ids;
   std::vector<float> bias_values;
+  std::vector<int32_t> grammar_rows;
+  std::vector<uint32_t> bitmask;
   std::vector<int32_t> sampled, ranks, top_ids;
   std::vector<float> logprobs, top_logprobs;
 };
@@ -104,6 +110,16 @@ void draw_parameters(Run& run, SampleBatch& batch, int row, int vocab) {
       batch.bias_ids.push_back(token);
       batch.bias_values.push_back(run.below(3) == 0 ? -std::numeric_limits<float>::infinity()
                                                     : static_cast<float>(10 * run.uniform() - 5));
+    }
+  }
+  if (run.below(3) == 0) {
+    const int64_t words = bitmask_words(vocab);
+    batch.grammar_rows[row] = static_cast<int32_t>(static_cast<int64_t>(batch.bitmask.size()) / words);
+    const int one_in = 1 + run.below(4);
+    for (int64_t w = 0; w < words; w++) {
+      uint32_t word = 0;
+      for (int bit = 0; bit < 32; bit++) word |= static_cast<uint32_t>(run.below(one_in) == 0) << bit;
+      batch.bitmask.push_back(word);
     }
   }
   batch.count_start[row + 1] = static_cast<int32_t>(batch.count_ids.size());

@@ -8,7 +8,7 @@ namespace quire::test {
 
 namespace {
 
-constexpr BatchSizes kSizes = {300, 8, 4, 2};
+constexpr BatchSizes kSizes = {300, 8, 4, 2, 50};
 
 // A batch of decodes whose tokens, and a row's last token count, stand for what an earlier step sampled.
 struct Case {
@@ -31,6 +31,7 @@ struct Case {
       }
       b.token_count_start[i + 1] = count;
       b.logit_bias_start[i + 1] = 0;
+      b.grammar_rows[i] = -1;
     }
     // At least one, or nothing would be fed back.
     b.token_ids[0] = -rows;

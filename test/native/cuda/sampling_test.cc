@@ -35,6 +35,10 @@ void sample_on_device(const SampleArgs& a, Executor&) {
              presence = copied(host.presence_penalty, rows), frequency = copied(host.frequency_penalty, rows),
              bias_values = copied(host.logit_bias_values, biases), logits = copied(a.logits, rows * vocab);
   const auto seeds = copied(host.seeds, 2 * rows);
+  const int grammars = 1 + *std::max_element(host.grammar_rows, host.grammar_rows + rows);
+  const auto grammar_rows = copied(host.grammar_rows, rows);
+  const auto bitmask =
+      copied(host.grammar_bitmask, static_cast<size_t>(grammars * bitmask_words(a.vocab_size)));
   const DeviceBuffer<int32_t> sampled(stream, rows), ranks(stream, rows), top_ids(stream, top);
   const DeviceBuffer<float> logprobs(stream, rows), top_logprobs(stream, top), scratch(stream, rows * vocab);
   Batch b{};
@@ -56,6 +60,8 @@ void sample_on_device(const SampleArgs& a, Executor&) {
   b.logit_bias_start = bias_start.get();
   b.logit_bias_ids = bias_ids.get();
   b.logit_bias_values = bias_values.get();
+  b.grammar_rows = grammar_rows.get();
+  b.grammar_bitmask = bitmask.get();
   b.sampled_token_ids = sampled.get();
   b.sampled_logprobs = logprobs.get();
   b.sampled_ranks = ranks.get();
