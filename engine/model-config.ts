@@ -23,6 +23,18 @@ export interface ModelConfig {
   activation: 'silu' | 'gelu_tanh';
   /** q and k are RMS-normalised per head before the rotation (Qwen3). */
   qkNorm: boolean;
+  /** A norm's weight is 1 + what the checkpoint has (Gemma). */
+  normOffset: boolean;
+  /** What attention and MLP give is normalised before it is added to the residual stream (Gemma 2). */
+  outNorms: boolean;
+  /** Embeddings are multiplied by it. */
+  embedScale: number;
+  /** Scores are multiplied by it. */
+  attentionScale: number;
+  /** Scores become cap * tanh(score / cap); 0 is off. */
+  attentionSoftCap: number;
+  /** The same for logits. */
+  logitSoftCap: number;
   tieWordEmbeddings: boolean;
   /** Context the model was made for, in tokens. */
   maxPositionEmbeddings: number;
@@ -39,7 +51,11 @@ export interface ModelConfig {
   weightDtype: WeightDtype;
 }
 
-/** Canonical weight slots. Per-layer slots repeat numLayers times. Matrices are [out, in], row-major. */
+/**
+ * Canonical weight slots. Per-layer slots repeat numLayers times. Matrices are [out, in], row-major.
+ * post_attention_norm is the norm before the MLP, whatever the checkpoint calls it; the out_norms come with
+ * ModelConfig.outNorms.
+ */
 export const globalSlots = ['embed_tokens', 'final_norm', 'lm_head'] as const;
 export const layerSlots = [
   'input_norm',
@@ -53,7 +69,9 @@ export const layerSlots = [
   'o_bias',
   'q_norm',
   'k_norm',
+  'attention_out_norm',
   'post_attention_norm',
+  'mlp_out_norm',
   'gate_proj',
   'up_proj',
   'down_proj',

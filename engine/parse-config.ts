@@ -9,6 +9,12 @@ import { inverseFrequencies, readRope } from './rope.ts';
 
 interface Family {
   qkNorm: boolean;
+  /** Norms of 1 + weight, and embeddings times the root of their size. */
+  isGemma: boolean;
+  /** Norms behind attention and MLP, capped scores and logits. */
+  isGemma2: boolean;
+  /** Of a head when config.json is silent; null divides the hidden size. */
+  headSize: number | null;
   /** transformers' defaults where config.json is silent. */
   tieWordEmbeddings: boolean;
   normEps: number;
@@ -42,35 +48,43 @@ function qwenWindows(fields: Fields, numLayers: number): Int32Array {
   return windows.fill(window, fields.integer('max_window_layers', 0, 10_000, 28));
 }
 
+/** Gemma 2: every other layer from the first on, unless layer_types says. */
+function gemma2Windows(fields: Fields, numLayers: number): Int32Array {
+  const window = fields.integer('sliding_window', 1, 2 ** 30, 4096);
+  const types = fields.get('layer_types') ?? null;
+  if (types !== null && (!Array.isArray(types) || types.length !== numLayers))
+    fields.fail('layer_types', `one entry for each of ${numLayers} layers`);
+  const slides = (layer: number) =>
+    Array.isArray(types) ? types[layer] === 'sliding_attention' : layer % 2 === 0;
+  return new Int32Array(numLayers).map((_, layer) => (slides(layer) ? window : 0));
+}
+
+const llama: Family = {
+  qkNorm: false,
+  isGemma: false,
+  isGemma2: false,
+  headSize: null,
+  tieWordEmbeddings: false,
+  normEps: 1e-6,
+  maxPositionEmbeddings: 2048,
+  slidingWindows: noWindows,
+};
+const qwen2: Family = { ...llama, maxPositionEmbeddings: 32_768, slidingWindows: qwenWindows };
+const gemma: Family = {
+  ...llama,
+  isGemma: true,
+  headSize: 256,
+  tieWordEmbeddings: true,
+  maxPositionEmbeddings: 8192,
+};
+
 const families: Record<string, Family> = {
-  LlamaForCausalLM: {
-    qkNorm: false,
-    tieWordEmbeddings: false,
-    normEps: 1e-6,
-    maxPositionEmbeddings: 2048,
-    slidingWindows: noWindows,
-  },
-  MistralForCausalLM: {
-    qkNorm: false,
-    tieWordEmbeddings: false,
-    normEps: 1e-6,
-    maxPositionEmbeddings: 131_072,
-    slidingWindows: uniformWindow,
-  },
-  Qwen2ForCausalLM: {
-    qkNorm: false,
-    tieWordEmbeddings: false,
-    normEps: 1e-6,
-    maxPositionEmbeddings: 32_768,
-    slidingWindows: qwenWindows,
-  },
-  Qwen3ForCausalLM: {
-    qkNorm: true,
-    tieWordEmbeddings: false,
-    normEps: 1e-6,
-    maxPositionEmbeddings: 32_768,
-    slidingWindows: qwenWindows,
-  },
+  LlamaForCausalLM: llama,
+  MistralForCausalLM: { ...llama, maxPositionEmbeddings: 131_072, slidingWindows: uniformWindow },
+  Qwen2ForCausalLM: qwen2,
+  Qwen3ForCausalLM: { ...qwen2, qkNorm: true },
+  GemmaForCausalLM: gemma,
+  Gemma2ForCausalLM: { ...gemma, isGemma2: true, slidingWindows: gemma2Windows },
 };
 
 const activations: Record<string, ModelConfig['activation']> = {
@@ -81,6 +95,20 @@ const activations: Record<string, ModelConfig['activation']> = {
 };
 
 const weightDtypes: Record<string, WeightDtype> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
+
+/** null in config.json is none; where it is silent the default holds. */
+function softCap(fields: Fields, name: string, otherwise: number): number {
+  return fields.get(name) === null ? 0 : fields.number(name, 1e-3, 1e6, otherwise);
+}
+
+/** Gemma's first checkpoints say gelu and mean the approximation, as transformers knows. */
+function activationOf(fields: Fields, { isGemma }: Family): ModelConfig['activation'] {
+  const field = isGemma && fields.get('hidden_activation') != null ? 'hidden_activation' : 'hidden_act';
+  const name = fields.text(field, isGemma ? 'gelu' : 'silu');
+  if (isGemma && name === 'gelu') return 'gelu_tanh';
+  if (!Object.hasOwn(activations, name)) fields.fail(field, Object.keys(activations).join(', '));
+  return activations[name];
+}
 
 /** Throws ModelError for anything this program does not know how to compute. */
 export function parseModelConfig(config: JsonObject, where: string): ModelConfig {
@@ -98,14 +126,14 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
   const numKvHeads = fields.integer('num_key_value_heads', 1, numHeads, numHeads);
   if (numHeads % numKvHeads !== 0)
     fields.fail('num_key_value_heads', `a divisor of num_attention_heads, ${numHeads}`);
-  if (fields.get('head_dim') === undefined && hiddenSize % numHeads !== 0) {
+  if (fields.get('head_dim') === undefined && family.headSize === null && hiddenSize % numHeads !== 0) {
     fields.fail('hidden_size', `a multiple of num_attention_heads, ${numHeads}, or a head_dim`);
   }
-  const headSize = fields.integer('head_dim', 2, 256, hiddenSize / numHeads);
+  const headSize = fields.integer('head_dim', 2, 256, family.headSize ?? hiddenSize / numHeads);
   if (headSize % 2 !== 0) fields.fail('head_dim', 'an even number up to 256');
   const numLayers = fields.integer('num_hidden_layers', 1, 1000);
-  const activation = fields.text('hidden_act', 'silu');
-  if (!Object.hasOwn(activations, activation)) fields.fail('hidden_act', Object.keys(activations).join(', '));
+  if (fields.get('use_bidirectional_attention') === true)
+    fields.fail('use_bidirectional_attention', 'false: attention is causal');
   const dtype = fields.get('dtype') ?? fields.get('torch_dtype') ?? 'float32';
   return {
     architecture,
@@ -117,8 +145,15 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
     numKvHeads,
     headSize,
     normEps: fields.number('rms_norm_eps', 0, 1, family.normEps),
-    activation: activations[activation],
+    activation: activationOf(fields, family),
     qkNorm: family.qkNorm,
+    normOffset: family.isGemma,
+    outNorms: family.isGemma2,
+    embedScale: family.isGemma ? Math.sqrt(hiddenSize) : 1,
+    attentionScale:
+      1 / Math.sqrt(family.isGemma2 ? fields.number('query_pre_attn_scalar', 1, 1e6, 256) : headSize),
+    attentionSoftCap: family.isGemma2 ? softCap(fields, 'attn_logit_softcapping', 50) : 0,
+    logitSoftCap: family.isGemma2 ? softCap(fields, 'final_logit_softcapping', 30) : 0,
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', family.tieWordEmbeddings),
     maxPositionEmbeddings: fields.integer(
       'max_position_embeddings',

@@ -34,6 +34,18 @@ const layerNames: Record<string, LayerSlot> = {
   'mlp.down_proj.bias': 'down_bias',
 };
 
+/** Gemma 2 has a norm behind attention and MLP too, and calls that one post-attention. */
+const outNormNames: Record<string, LayerSlot> = {
+  ...layerNames,
+  'post_attention_layernorm.weight': 'attention_out_norm',
+  'pre_feedforward_layernorm.weight': 'post_attention_norm',
+  'post_feedforward_layernorm.weight': 'mlp_out_norm',
+};
+
+function namesOf({ outNorms }: ModelConfig): Record<string, LayerSlot> {
+  return outNorms ? outNormNames : layerNames;
+}
+
 /** Buffers that old checkpoints carry and nobody reads. */
 const ignoredNames = /(^|\.)rotary_emb\.inv_freq$/;
 
@@ -57,7 +69,9 @@ export function shapesOf(config: ModelConfig): Record<GlobalSlot | LayerSlot, nu
     o_bias: [hidden],
     q_norm: [headSize],
     k_norm: [headSize],
+    attention_out_norm: [hidden],
     post_attention_norm: [hidden],
+    mlp_out_norm: [hidden],
     gate_proj: [inner, hidden],
     up_proj: [inner, hidden],
     down_proj: [hidden, inner],
@@ -78,7 +92,7 @@ const optionalSlots: ReadonlySet<string> = new Set([
 ]);
 
 function requiredNames(config: ModelConfig): string[] {
-  const perLayer = Object.entries(layerNames).filter(
+  const perLayer = Object.entries(namesOf(config)).filter(
     ([, slot]) => !optionalSlots.has(slot) && (config.qkNorm || (slot !== 'q_norm' && slot !== 'k_norm')),
   );
   const layers = Array.from({ length: config.numLayers }, (_, layer) =>
@@ -99,7 +113,7 @@ function slotOf(name: string, config: ModelConfig): { slot: GlobalSlot | LayerSl
 /** The place of a tensor of a layer; null for any other. */
 export function layerSlotOf(name: string, config: ModelConfig): { slot: LayerSlot; layer: number } | null {
   const match = /^model\.layers\.(\d+)\.(.+)$/.exec(name);
-  const layerSlot = match === null ? undefined : layerNames[match[2]];
+  const layerSlot = match === null ? undefined : namesOf(config)[match[2]];
   if (match === null || layerSlot === undefined || Number(match[1]) >= config.numLayers) return null;
   if (!config.qkNorm && (layerSlot === 'q_norm' || layerSlot === 'k_norm')) return null;
   return { slot: layerSlot, layer: Number(match[1]) };

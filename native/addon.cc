@@ -84,6 +84,12 @@ ModelConfig read_config(const Napi::Object& object) {
   config.norm_eps = static_cast<float>(number(object, "normEps", 0, 1));
   config.is_gelu = text(object, "activation") == "gelu_tanh";
   config.qk_norm = flag(object, "qkNorm");
+  config.norm_offset = flag(object, "normOffset");
+  config.out_norms = flag(object, "outNorms");
+  config.embed_scale = static_cast<float>(number(object, "embedScale", 0, 1e6));
+  config.attention_scale = static_cast<float>(number(object, "attentionScale", 0, 1e6));
+  config.attention_soft_cap = static_cast<float>(number(object, "attentionSoftCap", 0, 1e6));
+  config.logit_soft_cap = static_cast<float>(number(object, "logitSoftCap", 0, 1e6));
   const Napi::Value freqs = field(object, "ropeInvFreq");
   const size_t num_freqs = freqs.IsTypedArray() ? freqs.As<Napi::TypedArray>().ElementLength() : 0;
   if (num_freqs > static_cast<size_t>(config.head_size) / 2) {

@@ -1,7 +1,6 @@
 #include "model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -53,7 +52,6 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
     : backend_(open_backend(options)),
       ops_(backend_->ops()),
       executor_(backend_->executor()),
-      attention_scale_(1.0f / std::sqrt(static_cast<float>(config.head_size))),
       norm_size_(config.head_size),
       config_(padded(checked(config, options), *backend_)),
       options_(options),
@@ -211,7 +209,9 @@ void Model::collect() {
 }
 
 void Model::forward(const StepShape& shape) {
-  ops_.embed({f32(residual_.get()), &weights_.embed_tokens, batch_->token_ids, shape.num_tokens}, executor_);
+  ops_.embed({f32(residual_.get()), &weights_.embed_tokens, batch_->token_ids, shape.num_tokens,
+              config_.embed_scale},
+             executor_);
   ops_.rope_table({f32(rope_table_.get()), batch_->positions, f32(inv_freq_.get()), shape.num_tokens,
                    static_cast<int>(config_.rope_inv_freq.size())},
                   executor_);
@@ -269,10 +269,11 @@ void Model::attention_block(int layer, const StepShape& shape) {
                       executor_);
   ops_.attention({attention_.get(), qkv_.get(), stride, &cache, batch_->query_start_loc, batch_->context_lens,
                   batch_->seq_rows, batch_->block_table, options_.sizes.max_blocks_per_seq, shape.num_seqs,
-                  config_.num_heads, attention_scale_, config_.sliding_windows[layer], shape.num_decodes,
-                  shape.max_queries, shape.max_context_len},
+                  config_.num_heads, config_.attention_scale, config_.sliding_windows[layer],
+                  shape.num_decodes, shape.max_queries, shape.max_context_len, config_.attention_soft_cap},
                  executor_);
   project(hidden_.get(), config_.hidden_size, attention_.get(), layer, Projection::kO, num_tokens);
+  if (config_.out_norms) normalise_hidden(weights.attention_out_norm, num_tokens);
 }
 
 void Model::mlp_block(int layer, int num_tokens) {
@@ -282,6 +283,13 @@ void Model::mlp_block(int layer, int num_tokens) {
   const auto activation = config_.is_gelu ? ops_.gelu_mul : ops_.silu_mul;
   activation({activated_.get(), gate_up_.get(), num_tokens, config_.intermediate_size}, executor_);
   project(hidden_.get(), config_.hidden_size, activated_.get(), layer, Projection::kDown, num_tokens);
+  if (config_.out_norms) normalise_hidden(weights_.layers[layer].mlp_out_norm, num_tokens);
+}
+
+void Model::normalise_hidden(const Tensor& weight, int num_tokens) {
+  ops_.rms_norm(
+      {hidden_.get(), nullptr, hidden_.get(), &weight, num_tokens, config_.hidden_size, config_.norm_eps},
+      executor_);
 }
 
 void Model::matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
@@ -349,6 +357,9 @@ void Model::sample(int num_logits_rows) {
     ops_.rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps}, executor_);
     float* logits = f32(logits_.get()) + (options_.keep_logits ? int64_t{first} * config_.vocab_size : 0);
     matmul(logits, config_.vocab_size, added, weights_.lm_head, Tensor{}, rows, true);
+    if (config_.logit_soft_cap > 0) {
+      ops_.soft_cap({logits, int64_t{rows} * config_.vocab_size, config_.logit_soft_cap}, executor_);
+    }
     ops_.sample({logits, batch_, options_.sizes, first, rows, config_.vocab_size, f32(scratch_.get())},
                 executor_);
   }

@@ -64,6 +64,7 @@ class Model {
   void forward_layer(int layer, const StepShape& shape);
   void attention_block(int layer, const StepShape& shape);
   void mlp_block(int layer, int num_tokens);
+  void normalise_hidden(const Tensor& weight, int num_tokens);
   // `offset` in elements of an activation buffer.
   void* at(const BackendMemory& buffer, int64_t offset) const;
   void matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
@@ -81,7 +82,6 @@ class Model {
   const std::unique_ptr<Backend> backend_;
   const Ops& ops_;
   Executor& executor_;
-  const float attention_scale_;
   const int norm_size_;       // of a head, before the backend pads it
   const ModelConfig config_;  // head_size as the backend pads it
   const ModelOptions options_;

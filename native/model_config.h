@@ -21,6 +21,12 @@ struct ModelConfig {
   float norm_eps;
   bool is_gelu;  // gelu_tanh, else silu
   bool qk_norm;
+  bool norm_offset;  // a norm's weight is 1 + what the file has
+  bool out_norms;    // what attention and MLP give is normalised before it is added
+  float embed_scale;
+  float attention_scale;
+  float attention_soft_cap;  // 0 is off, here and below
+  float logit_soft_cap;
   std::vector<float> rope_inv_freq;
   std::vector<int32_t> sliding_windows;  // [num_layers], 0 is all
 };

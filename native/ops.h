@@ -23,20 +23,22 @@ class Executor {
   ~Executor() = default;
 };
 
-// out[t, :] = table[token_ids[t], :]. out [T, H] f32, table [V, H] any dtype.
+// out[t, :] = table[token_ids[t], :] * scale. out [T, H] f32, table [V, H] any dtype.
 struct EmbedArgs {
   float* out;
   const Tensor* table;
   const int32_t* token_ids;
   int num_tokens;
+  float scale = 1;
 };
 
 // residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps)
-// * weight. out, residual, x are [T, size]; weight [1, size]. out may alias x.
+// * weight. Without a residual, out[t, :] is x normalised in the same way. out, residual, x are [T, size];
+// weight [1, size]. out may alias x.
 struct RmsNormArgs {
   void* out;
-  float* residual;
-  const void* x;  // may be null
+  float* residual;  // one of the two may be null
+  const void* x;
   const Tensor* weight;
   int num_tokens;
   int size;
@@ -136,6 +138,15 @@ struct AttentionArgs {
   int num_decodes = 0;
   int max_queries = 0;
   int max_context_len = 0;
+  // Scores become soft_cap * tanh(score / soft_cap) before the mask (Gemma 2, arXiv 2408.00118); 0 is off.
+  float soft_cap = 0;
+};
+
+// values[i] = cap * tanh(values[i] / cap). [count] f32
+struct SoftCapArgs {
+  float* values;
+  int64_t count;
+  float cap;
 };
 
 // out[t, i] = act(gate_up[t, i]) * gate_up[t, size + i]. gate_up [T, 2 * size], out [T, size].
@@ -193,6 +204,7 @@ struct Ops {
   void (*attention)(const AttentionArgs&, Executor&);
   void (*silu_mul)(const GatedActivationArgs&, Executor&);
   void (*gelu_mul)(const GatedActivationArgs&, Executor&);
+  void (*soft_cap)(const SoftCapArgs&, Executor&);
   void (*gather_rows)(const GatherRowsArgs&, Executor&);
   void (*sample)(const SampleArgs&, Executor&);
   void (*copy_blocks)(const CopyBlocksArgs&, Executor&);

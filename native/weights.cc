@@ -49,6 +49,8 @@ std::vector<Slot> layer_slots(const ModelConfig& c) {
           {"q_norm", &L::q_norm, 1, c.head_size, c.qk_norm},
           {"k_norm", &L::k_norm, 1, c.head_size, c.qk_norm},
           {"post_attention_norm", &L::post_attention_norm, 1, hidden, true},
+          {"attention_out_norm", &L::attention_out_norm, 1, hidden, c.out_norms},
+          {"mlp_out_norm", &L::mlp_out_norm, 1, hidden, c.out_norms},
           {"gate_proj", &L::gate_proj, inner, hidden, true},
           {"up_proj", &L::up_proj, inner, hidden, true},
           {"down_proj", &L::down_proj, hidden, inner, true},
@@ -216,6 +218,7 @@ Tensor Weights::place(const TensorSource& source, const ModelConfig& config, con
                       Backend& backend) {
   const int padded = backend.padded_head_size(config.head_size);
   Tensor host = read(source, options);
+  if (config.norm_offset && source.slot.find("norm") != std::string::npos) host = plus_one(host);
   if (padded != config.head_size) host = pad_heads(host, source.slot, config.head_size, padded);
   const Tensor placed = backend.place(host);
   if (placed.data != host.data) owned_.clear();
@@ -223,6 +226,12 @@ Tensor Weights::place(const TensorSource& source, const ModelConfig& config, con
   bytes_ += placed.dtype == DType::kW4 ? count / 2 + count / placed.w4.group * 5
                                        : count * static_cast<int64_t>(dtype_size(placed.dtype));
   return placed;
+}
+
+Tensor Weights::plus_one(const Tensor& norm) {
+  auto* values = static_cast<float*>(allocate(norm.cols * static_cast<int64_t>(sizeof(float))));
+  for (int64_t i = 0; i < norm.cols; i++) values[i] = 1 + element(norm.data, norm.dtype, i);
+  return {values, DType::kF32, 1, norm.cols};
 }
 
 Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded) {

@@ -19,7 +19,9 @@ struct LayerWeights {
   Tensor q_proj, k_proj, v_proj, o_proj;
   Tensor q_bias, k_bias, v_bias, o_bias;
   Tensor q_norm, k_norm;
-  Tensor post_attention_norm;
+  Tensor attention_out_norm;   // with out_norms
+  Tensor post_attention_norm;  // before the MLP
+  Tensor mlp_out_norm;         // with out_norms
   Tensor gate_proj, up_proj, down_proj;
   Tensor gate_bias, up_bias, down_bias;
 };
@@ -52,6 +54,8 @@ class Weights {
   // The tensor in the host's memory.
   Tensor read(const TensorSource& source, const ModelOptions& options);
   Tensor read_awq(const TensorSource& source);
+  // A norm's weight from a file that holds what is over 1.
+  Tensor plus_one(const Tensor& norm);
   // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.
   Tensor pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded);
   const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const;

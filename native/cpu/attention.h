@@ -86,12 +86,18 @@ inline void add_value_tail(float* acc, const float* weights, const float* const*
 
 // Adds keys [first, last) of the tile to one row's state.
 inline void attend_tile(SoftmaxState& state, const float* q, const KvTile& tile, int first, int last,
-                        float scale) {
+                        float scale, float soft_cap) {
   alignas(64) float weights[kTile];
   for (int j = 0; j < kTile; j++) weights[j] = kNegativeInfinity;
   int j = first;
   for (; j + 4 <= last; j += 4) score_keys<4>(weights + j, q, tile.k + j, state.size, scale);
   for (; j < last; j++) score_keys<1>(weights + j, q, tile.k + j, state.size, scale);
+  if (soft_cap > 0) {
+    for_each_vector(last - first, [&](int i, int n) {
+      float* scores = weights + first + i;
+      store_up_to(scores, soft_capped(load_up_to<F32>(scores, n), soft_cap), n);
+    });
+  }
   Vec best = load<F32>(weights);
   for (int i = kWidth; i < kTile; i += kWidth) best = max(best, load<F32>(weights + i));
   state.raise_max(max_lane(best));
@@ -153,7 +159,7 @@ inline void attend_piece(const AttentionArgs& a, int s, const HeadSpan& heads, i
       if (first >= last) continue;
       const int64_t t = a.query_start_loc[s] + query;
       const float* q = f32(a.q) + t * a.q_stride + int64_t{heads.first + r % group} * size;
-      attend_tile(states[r], q, tile, first, last, a.scale);
+      attend_tile(states[r], q, tile, first, last, a.scale, a.soft_cap);
     }
   }
   for (int r = 0; r < num_rows; r++) {

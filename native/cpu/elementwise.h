@@ -26,13 +26,15 @@ inline void for_each_row(ThreadPool& pool, int64_t num_rows, int64_t row_size, c
 
 inline void embed(const EmbedArgs& a, ThreadPool& pool) {
   const int size = static_cast<int>(a.table->cols);
+  const Vec scale = broadcast(a.scale);
   with_dtype(a.table->dtype, [&](auto tag) {
     using T = decltype(tag);
     const auto* table = static_cast<const typename T::Storage*>(a.table->data);
     for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
       const auto* row = table + int64_t{a.token_ids[t]} * size;
-      for_each_vector(size,
-                      [&](int i, int n) { store_up_to(a.out + t * size + i, load_up_to<T>(row + i, n), n); });
+      for_each_vector(size, [&](int i, int n) {
+        store_up_to(a.out + t * size + i, mul(load_up_to<T>(row + i, n), scale), n);
+      });
     });
   });
 }
@@ -56,6 +58,10 @@ inline void rms_norm_row(float* out, const float* x, const Tensor& weight, int s
 
 inline void rms_norm(const RmsNormArgs& a, ThreadPool& pool) {
   for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
+    if (a.residual == nullptr) {
+      rms_norm_row(f32(a.out) + t * a.size, f32(a.x) + t * a.size, *a.weight, a.size, a.eps);
+      return;
+    }
     float* residual = a.residual + t * a.size;
     if (a.x != nullptr) {
       const float* x = f32(a.x) + t * a.size;
@@ -152,6 +158,17 @@ inline void silu_mul(const GatedActivationArgs& a, ThreadPool& pool) {
 
 inline void gelu_mul(const GatedActivationArgs& a, ThreadPool& pool) {
   gated(a, pool, [](Vec x) { return gelu_tanh(x); });
+}
+
+inline void soft_cap(const SoftCapArgs& a, ThreadPool& pool) {
+  constexpr int64_t kPerPiece = 1 << 14;
+  pool.parallel_for((a.count + kPerPiece - 1) / kPerPiece, [&](int64_t piece, int) {
+    float* values = a.values + piece * kPerPiece;
+    const int64_t left = a.count - piece * kPerPiece;
+    for_each_vector(static_cast<int>(left < kPerPiece ? left : kPerPiece), [&](int i, int n) {
+      store_up_to(values + i, soft_capped(load_up_to<F32>(values + i, n), a.cap), n);
+    });
+  });
 }
 
 inline void gather_rows(const GatherRowsArgs& a, ThreadPool& pool) {

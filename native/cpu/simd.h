@@ -314,6 +314,13 @@ inline void store_up_to(float* p, Vec a, int n) {
   }
 }
 
+// cap * tanh(x / cap).
+inline Vec soft_capped(Vec x, float cap) {
+  const Vec one = broadcast(1.0f);
+  const Vec e = exp(mul(x, broadcast(2.0f / cap)));
+  return mul(sub(one, div(broadcast(2.0f), add(e, one))), broadcast(cap));
+}
+
 // Calls body(tag) with F32, F16 or BF16.
 // For vectors and matrices of plain numbers; matmul alone knows kW4.
 template <typename Body>

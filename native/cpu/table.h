@@ -23,6 +23,7 @@ constexpr Ops make_table(const char* name) {
           on_threads<attention>,
           on_threads<silu_mul>,
           on_threads<gelu_mul>,
+          on_threads<soft_cap>,
           on_threads<gather_rows>,
           on_threads<sample>,
           on_threads<copy_blocks>};

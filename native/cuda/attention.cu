@@ -26,7 +26,8 @@ void attention(const AttentionArgs& a, Executor& executor) {
                                      cache.num_kv_heads,
                                      cache.head_size,
                                      a.sliding_window,
-                                     a.scale * kLog2E,
+                                     (a.soft_cap > 0 ? a.soft_cap : a.scale) * kLog2E,
+                                     a.soft_cap > 0 ? a.scale / a.soft_cap : 0,
                                      static_cast<float*>(stream.scratch())};
   if (a.num_decodes > 0) paged_attention_decode(params, a, stream);
   if (a.num_seqs > a.num_decodes) flash_attention_prefill(params, a, stream);

@@ -21,7 +21,8 @@ struct AttentionParams {
   const int32_t* seq_rows;
   const int32_t* block_table;
   int max_blocks_per_seq, block_size, num_heads, num_kv_heads, head_size, sliding_window;
-  float scale_log2;  // of scores, for powers of two
+  float scale_log2;  // of scores, for powers of two; of capped scores where there is a cap
+  float cap_scale;   // scale / soft cap, 0 is no cap
   float* partials;   // scratch of paged_attention_decode
 
   QUIRE_HOST_DEVICE int group() const { return num_heads / num_kv_heads; }

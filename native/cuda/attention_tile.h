@@ -100,6 +100,19 @@ QUIRE_DEVICE void multiply_values(float (&acc)[kRowTiles][kHeadSize / 8][4],
   }
 }
 
+// tanh(scores * scale): what is left of a soft cap is a factor, which update() multiplies by.
+template <int kTiles>
+QUIRE_DEVICE void cap_scores(float (&scores)[kTiles][4], float scale) {
+  constexpr float kTwoLog2E = 2.8853900817779268f;
+#pragma unroll
+  for (int j = 0; j < kTiles; j++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      scores[j][i] = 1 - 2 / (exp2_fast(scores[j][i] * scale * kTwoLog2E) + 1);
+    }
+  }
+}
+
 // The running softmax of 16 rows, in powers of two: m the largest score so far, l the sum of 2^(score - m)
 // over the columns this lane holds. [0] is row lane / 4, [1] the row 8 below.
 struct SoftmaxState {

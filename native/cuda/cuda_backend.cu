@@ -42,6 +42,7 @@ constexpr Ops make_table(const char* name) {
           cuda::attention<T>,
           cuda::silu_mul<T>,
           cuda::gelu_mul<T>,
+          cuda::soft_cap,
           cuda::gather_rows,
           cuda::sample,
           cuda::copy_blocks};

@@ -21,11 +21,17 @@ QUIRE_DEVICE float element_at(const void* values, DType dtype, int64_t i) {
   return to_float(static_cast<const BFloat*>(values)[i]);
 }
 
-__global__ void embed_kernel(float* out, const void* table, DType dtype, const int32_t* token_ids, int size) {
+__global__ void embed_kernel(float* out, const void* table, DType dtype, const int32_t* token_ids, int size,
+                             float scale) {
   const int i = blockIdx.x * kThreads + threadIdx.x;
   const int64_t t = blockIdx.y;
   if (i >= size) return;
-  out[t * size + i] = element_at(table, dtype, int64_t{token_ids[t]} * size + i);
+  out[t * size + i] = element_at(table, dtype, int64_t{token_ids[t]} * size + i) * scale;
+}
+
+__global__ void soft_cap_kernel(float* values, int64_t count, float cap) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i < count) values[i] = cap * tanhf(values[i] / cap);
 }
 
 __global__ void rope_table_kernel(float* out, const int32_t* positions, const float* inv_freq,
@@ -89,12 +95,17 @@ __global__ void copy_blocks_kernel(Words4* k, Words4* v, const int32_t* pairs, i
 void embed(const EmbedArgs& a, Executor& stream) {
   const int size = static_cast<int>(a.table->cols);
   launch("embed", embed_kernel, rows_by_columns(size, a.num_tokens), kThreads, 0,
-         static_cast<Stream&>(stream), a.out, a.table->data, a.table->dtype, a.token_ids, size);
+         static_cast<Stream&>(stream), a.out, a.table->data, a.table->dtype, a.token_ids, size, a.scale);
 }
 
 void rope_table(const RopeTableArgs& a, Executor& stream) {
   launch("rope_table", rope_table_kernel, rows_by_columns(a.num_freqs, a.num_tokens), kThreads, 0,
          static_cast<Stream&>(stream), a.out, a.positions, a.inv_freq, a.num_freqs);
+}
+
+void soft_cap(const SoftCapArgs& a, Executor& stream) {
+  launch("soft_cap", soft_cap_kernel, {static_cast<unsigned>((a.count + kThreads - 1) / kThreads)}, kThreads,
+         0, static_cast<Stream&>(stream), a.values, a.count, a.cap);
 }
 
 void gather_rows(const GatherRowsArgs& a, Executor& stream) {

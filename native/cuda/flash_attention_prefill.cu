@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int r = 0; r < kRowTiles; r++) {
       const int row = warp_row + 16 * r;
+      if (p.cap_scale > 0) cap_scores(scores[r], p.cap_scale);
       const bool sees_all = at + kKeys - 1 <= queries.position(row) &&
                             (p.sliding_window == 0 || at > queries.position(row + 15) - p.sliding_window);
       if (!sees_all) mask(scores[r], queries, row + lane / 4, at, p.sliding_window, lane);

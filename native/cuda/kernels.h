@@ -8,6 +8,7 @@ namespace quire::cuda {
 
 void embed(const EmbedArgs& a, Executor& stream);
 void rope_table(const RopeTableArgs& a, Executor& stream);
+void soft_cap(const SoftCapArgs& a, Executor& stream);
 void gather_rows(const GatherRowsArgs& a, Executor& stream);
 void copy_blocks(const CopyBlocksArgs& a, Executor& stream);
 void sample(const SampleArgs& a, Executor& stream);

@@ -100,6 +100,7 @@ QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHea
 #pragma unroll
       for (int i = 0; i < 4; i++) out[i] = q[step][i];
     });
+    if (p.cap_scale > 0) cap_scores(scores[0], p.cap_scale);
     if (at < range.first || at + kKeys > range.last) {
 #pragma unroll
       for (int j = 0; j < kKeys / 8; j++) {

@@ -1,6 +1,6 @@
-// residual += x; out = residual / rms(residual) * weight. One block a row.
-// Bound: memory bandwidth: the row is read twice, the second time from cache. The sum of squares is added in
-// one order whatever the grid: each thread its elements, then the warp, then the warps.
+// residual += x; out = residual / rms(residual) * weight, or without a residual x / rms(x) * weight. One
+// block a row. Bound: memory bandwidth: the row is read twice, the second time from cache. The sum of squares
+// is added in one order whatever the grid: each thread its elements, then the warp, then the warps.
 
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
@@ -18,17 +18,16 @@ __global__ void rms_norm_kernel(T* out, float* residual, const T* x, const float
   const int64_t first = int64_t{blockIdx.x} * size;
   float squares = 0;
   for (int i = threadIdx.x; i < size; i += kThreads) {
-    float value = residual[first + i];
-    if (x != nullptr) {
-      value += to_float(x[first + i]);
-      residual[first + i] = value;
-    }
+    float value = residual != nullptr ? residual[first + i] : 0.0f;
+    if (x != nullptr) value += to_float(x[first + i]);
+    if (x != nullptr && residual != nullptr) residual[first + i] = value;
     squares += value * value;
   }
   const float sum = block_sum(squares, shared_at<float>(0));
   const float scale = rsqrtf(sum / static_cast<float>(size) + eps);
   for (int i = threadIdx.x; i < size; i += kThreads) {
-    out[first + i] = from_float<T>(residual[first + i] * scale * weight[i]);
+    const float value = residual != nullptr ? residual[first + i] : to_float(x[first + i]);
+    out[first + i] = from_float<T>(value * scale * weight[i]);
   }
 }
 

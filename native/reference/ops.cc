@@ -19,7 +19,7 @@ void embed(const EmbedArgs& a, ThreadPool&) {
   const int64_t size = a.table->cols;
   for (int t = 0; t < a.num_tokens; t++) {
     for (int64_t i = 0; i < size; i++) {
-      a.out[t * size + i] = element(a.table->data, a.table->dtype, a.token_ids[t] * size + i);
+      a.out[t * size + i] = element(a.table->data, a.table->dtype, a.token_ids[t] * size + i) * a.scale;
     }
   }
 }
@@ -35,6 +35,10 @@ void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, fl
 
 void rms_norm(const RmsNormArgs& a, ThreadPool&) {
   for (int64_t t = 0; t < a.num_tokens; t++) {
+    if (a.residual == nullptr) {
+      rms_norm_row(f32(a.out) + t * a.size, f32(a.x) + t * a.size, *a.weight, a.size, a.eps);
+      continue;
+    }
     float* residual = a.residual + t * a.size;
     for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += f32(a.x)[t * a.size + i];
     rms_norm_row(f32(a.out) + t * a.size, residual, *a.weight, a.size, a.eps);
@@ -130,7 +134,8 @@ void attend(const AttentionArgs& a, const float* q, float* out, int kv_head, con
   for (int p = first; p <= last; p++) {
     double dot = 0;
     for (int i = 0; i < size; i++) dot += double{q[i]} * element(cache.k, cache.dtype, key_at(p) + i);
-    scores.push_back(dot * a.scale);
+    dot *= a.scale;
+    scores.push_back(a.soft_cap > 0 ? a.soft_cap * std::tanh(dot / a.soft_cap) : dot);
   }
   const double max = *std::max_element(scores.begin(), scores.end());
   double sum = 0;
@@ -184,6 +189,12 @@ void gelu_mul(const GatedActivationArgs& a, ThreadPool&) {
   }
 }
 
+void soft_cap(const SoftCapArgs& a, ThreadPool&) {
+  for (int64_t i = 0; i < a.count; i++) {
+    a.values[i] = static_cast<float>(a.cap * std::tanh(double{a.values[i]} / a.cap));
+  }
+}
+
 void gather_rows(const GatherRowsArgs& a, ThreadPool&) {
   const int64_t bytes = int64_t{a.size} * a.element_size;
   for (int64_t r = 0; r < a.num_rows; r++) {
@@ -222,6 +233,7 @@ const Ops& reference_ops() {
                           on_threads<attention>,
                           on_threads<silu_mul>,
                           on_threads<gelu_mul>,
+                          on_threads<soft_cap>,
                           on_threads<gather_rows>,
                           on_threads<sample>,
                           on_threads<copy_blocks>};

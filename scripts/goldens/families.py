@@ -12,6 +12,7 @@ import sys
 
 import torch
 from transformers import (
+    Gemma2Config, Gemma2ForCausalLM, GemmaConfig, GemmaForCausalLM,
     LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
     Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
 )
@@ -31,6 +32,12 @@ FAMILIES = {
         **SMALL, num_attention_heads=2, num_key_value_heads=1, head_dim=24, sliding_window=9), torch.float32, True),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(
         **SMALL, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True), torch.bfloat16, False),
+    "gemma": (GemmaForCausalLM, GemmaConfig(
+        **SMALL, num_attention_heads=4, num_key_value_heads=1, head_dim=16), torch.bfloat16, False),
+    # Caps low enough to bend these weights' scores and logits.
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(
+        **SMALL, num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=9, query_pre_attn_scalar=24,
+        attn_logit_softcapping=2.0, final_logit_softcapping=3.0), torch.float32, False),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(
         **SMALL, num_attention_heads=4, num_key_value_heads=2, head_dim=16), torch.float32, False),
 }
@@ -43,7 +50,8 @@ for name, (model_class, config, dtype, sharded) in FAMILIES.items():
     with torch.no_grad():
         for parameter in model.parameters():
             # Wide enough that logits differ clearly, biases and norms included.
-            parameter.copy_(torch.randn_like(parameter) * 0.15 + (1.0 if parameter.dim() == 1 and "norm" in name else 0.0))
+            is_one = parameter.dim() == 1 and "norm" in name and not config.model_type.startswith("gemma")
+            parameter.copy_(torch.randn_like(parameter) * 0.15 + (1.0 if is_one else 0.0))
     model = model.to(dtype)
     folder = os.path.join(out, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +60,8 @@ for name, (model_class, config, dtype, sharded) in FAMILIES.items():
     generation = os.path.join(folder, "generation_config.json")
     if os.path.exists(generation):
         os.remove(generation)
-    model = model.to(torch.float32).eval()
+    # Read again: a buffer must not have been rounded with the weights.
+    model = model_class.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     tokens = torch.randint(0, config.vocab_size, (1, 40), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         logits = model(tokens).logits[0]

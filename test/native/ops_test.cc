@@ -193,6 +193,32 @@ void test_rms_norm(Run& run, const Ops& ops) {
   }
 }
 
+void test_rms_norm_alone(Run& run, const Ops& ops) {
+  ThreadPool pool(2);
+  const int size = 70, tokens = 3;
+  const Matrix weight(run, 1, size, DType::kF32);
+  const std::vector<float> x = run.values(tokens * size);
+  std::vector<float> expected(x.size()), found = x;
+  reference_ops().rms_norm({expected.data(), nullptr, x.data(), &weight.tensor, tokens, size, 1e-5f}, pool);
+  ops.rms_norm({found.data(), nullptr, found.data(), &weight.tensor, tokens, size, 1e-5f}, pool);
+  for (size_t i = 0; i < found.size(); i++) {
+    run.near(found[i], expected[i], (size + 8) * kUlp * (std::fabs(expected[i]) + 1e-30),
+             "rms_norm in place");
+  }
+}
+
+void test_soft_cap(Run& run, const Ops& ops) {
+  ThreadPool pool(3);
+  for (int64_t count : {1, 17, 40000}) {
+    std::vector<float> expected = run.values(count);
+    for (float& value : expected) value *= 90;
+    std::vector<float> found = expected;
+    reference_ops().soft_cap({expected.data(), count, 30}, pool);
+    ops.soft_cap({found.data(), count, 30}, pool);
+    for (int64_t i = 0; i < count; i++) run.near(found[i], expected[i], 30 * 4 * kUlp, "soft_cap");
+  }
+}
+
 void test_activations(Run& run, const Ops& ops) {
   ThreadPool pool(2);
   for (int size : {1, 9, 16, 172}) {
@@ -267,6 +293,7 @@ void test_rope_and_cache(Run& run, const Ops& ops) {
 struct AttentionCase {
   int heads, kv_heads, size, block_size, window;
   DType dtype;
+  float soft_cap;
 };
 
 // A paged cache holding `context` keys for each sequence, and queries for the last `queries` of each.
@@ -295,10 +322,11 @@ struct AttentionBatch {
   std::vector<float> attend(const Ops& ops, ThreadPool& pool) const {
     std::vector<float> out(q.size());
     const KvCache view = const_cast<PagedCache&>(cache).view();
-    ops.attention({out.data(), q.data(), int64_t{shape.heads} * shape.size, &view, starts.data(),
-                   contexts.data(), rows.data(), table.data(), max_blocks, static_cast<int>(contexts.size()),
-                   shape.heads, 1.0f / std::sqrt(static_cast<float>(shape.size)), shape.window},
-                  pool);
+    ops.attention(
+        {out.data(), q.data(), int64_t{shape.heads} * shape.size, &view, starts.data(), contexts.data(),
+         rows.data(), table.data(), max_blocks, static_cast<int>(contexts.size()), shape.heads,
+         1.0f / std::sqrt(static_cast<float>(shape.size)), shape.window, 0, 0, 0, shape.soft_cap},
+        pool);
     return out;
   }
 
@@ -348,7 +376,8 @@ void test_attention(Run& run, const Ops& ops) {
       for (int block_size : {8, 16, 32}) {
         for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {8, 2}, {8, 1}, {20, 1}}) {
           const int window = run.below(2) == 0 ? 0 : 1 + run.below(40);
-          test_attention_case(run, ops, {heads, kv_heads, size, block_size, window, dtype});
+          const float soft_cap = run.below(2) == 0 ? 0.0f : 0.5f;
+          test_attention_case(run, ops, {heads, kv_heads, size, block_size, window, dtype, soft_cap});
         }
       }
     }
@@ -433,6 +462,8 @@ int main(int argc, char** argv) {
       {"w4", test_matmul_w4},
       {"embed_and_gather", test_embed_and_gather},
       {"rms_norm", test_rms_norm},
+      {"rms_norm", test_rms_norm_alone},
+      {"soft_cap", test_soft_cap},
       {"activations", test_activations},
       {"rope", test_rope_and_cache},
       {"attention", test_attention},

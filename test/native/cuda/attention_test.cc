@@ -44,7 +44,7 @@ struct Layout {
 };
 
 template <typename T>
-void check_case(Run& run, cuda::Stream& stream, const Case& c) {
+void check_case(Run& run, cuda::Stream& stream, const Case& c, float soft_cap) {
   const Layout layout(run, c);
   const DType dtype = cuda::DTypeOf<T>::value;
   const int64_t q_size = int64_t{c.num_heads} * c.head_size;
@@ -77,7 +77,8 @@ void check_case(Run& run, cuda::Stream& stream, const Case& c) {
                         c.sliding_window,
                         layout.num_decodes,
                         layout.max_queries,
-                        layout.max_context_len};
+                        layout.max_context_len,
+                        soft_cap};
   reference_ops().attention(args, pool);
 
   const DeviceBuffer<T> device_q(stream, q), device_k(stream, k), device_v(stream, v);
@@ -118,8 +119,8 @@ void test_attention_decode(Run& run, cuda::Stream& stream) {
            Case{64, 4, 2, 16, 20, {{1, 5}, {1, 20}, {1, 21}, {1, 700}}},
            Case{64, 2, 1, 8, 600, {{1, 1300}}},
        }) {
-    check_case<cuda::BFloat>(run, stream, c);
-    check_case<cuda::Half>(run, stream, c);
+    check_case<cuda::BFloat>(run, stream, c, 0);
+    check_case<cuda::Half>(run, stream, c, 0.5f);
   }
 }
 
@@ -134,8 +135,8 @@ void test_attention_prefill(Run& run, cuda::Stream& stream) {
            Case{256, 2, 1, 16, 0, {{40, 75}}},
            Case{64, 4, 2, 16, 20, {{50, 90}, {2, 21}}},
        }) {
-    check_case<cuda::BFloat>(run, stream, c);
-    check_case<cuda::Half>(run, stream, c);
+    check_case<cuda::BFloat>(run, stream, c, 0);
+    check_case<cuda::Half>(run, stream, c, 0.5f);
   }
 }
 

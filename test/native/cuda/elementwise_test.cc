@@ -54,6 +54,36 @@ void check_rms_norm(Run& run, cuda::Stream& stream, int size, bool adds) {
 }
 
 template <typename T>
+void check_rms_norm_alone(Run& run, cuda::Stream& stream, int size) {
+  ThreadPool pool(1);
+  const std::vector<float> weight = run.values(size);
+  const std::vector<T> x = rounded<T>(run.values(2 * size));
+  const std::vector<float> wide = widened(x);
+  std::vector<float> expected(wide.size());
+  const Tensor host_weight = {weight.data(), DType::kF32, 1, size};
+  reference_ops().rms_norm({expected.data(), nullptr, wide.data(), &host_weight, 2, size, 1e-5f}, pool);
+  const DeviceBuffer<float> device_weight(stream, weight);
+  const DeviceBuffer<T> in_place(stream, x);
+  const Tensor tensor = {device_weight.get(), DType::kF32, 1, size};
+  cuda::rms_norm<T>({in_place.get(), nullptr, in_place.get(), &tensor, 2, size, 1e-5f}, stream);
+  const std::vector<float> found = widened(in_place.read());
+  for (size_t i = 0; i < found.size(); i++) {
+    run.near(found[i], expected[i], std::fabs(expected[i]) * rounding<T> * 1.01 + 1e-5, "rms_norm in place");
+  }
+}
+
+void check_soft_cap(Run& run, cuda::Stream& stream, int count) {
+  ThreadPool pool(1);
+  std::vector<float> values = run.values(count);
+  for (float& value : values) value *= 90;
+  const DeviceBuffer<float> device(stream, values);
+  reference_ops().soft_cap({values.data(), count, 30}, pool);
+  cuda::soft_cap({device.get(), count, 30}, stream);
+  const std::vector<float> found = device.read();
+  for (int i = 0; i < count; i++) run.near(found[i], values[i], 30 * 1e-6, "soft_cap");
+}
+
+template <typename T>
 void check_gated(Run& run, cuda::Stream& stream, int size) {
   ThreadPool pool(1);
   std::vector<float> values = run.values(2 * 2 * size);
@@ -193,6 +223,9 @@ void test_elementwise(Run& run, cuda::Stream& stream) {
       check_rms_norm<cuda::Half>(run, stream, size, adds);
       check_rms_norm<cuda::BFloat>(run, stream, size, adds);
     }
+    check_rms_norm_alone<cuda::Half>(run, stream, size);
+    check_rms_norm_alone<cuda::BFloat>(run, stream, size);
+    check_soft_cap(run, stream, size);
     check_gated<cuda::Half>(run, stream, size);
     check_gated<cuda::BFloat>(run, stream, size);
   }
