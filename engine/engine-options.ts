@@ -24,8 +24,11 @@ export interface EngineOptions {
   nullStepMs?: number;
   /** Form of the weights in memory; `auto` keeps the file's. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
-  /** `auto` is float32 for float32 weights and bfloat16 otherwise. */
-  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16';
+  /**
+   * `auto` is float32 for float32 weights and bfloat16 otherwise; on a GPU, what it computes in. `fp8` (e4m3) is for
+   * GPUs.
+   */
+  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16' | 'fp8';
   /** Prompt plus output tokens of one request; default the model's own limit. */
   maxModelLen?: number | null;
   /** Requests in one step. Default 256. */
@@ -92,6 +95,7 @@ export function threadOptions(
     auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
     float32: 'f32',
     bfloat16: 'bf16',
+    fp8: 'f8',
   } as const;
   const limits = {
     blockSize: options.blockSize ?? 16,

@@ -63,6 +63,14 @@ DType dtype(const Napi::Object& object, const char* name) {
                              std::string(name) + ": found " + found + ", allowed f32, f16, bf16");
 }
 
+DType kv_cache_dtype(const Napi::Object& object) {
+  const std::string found = text(object, "kvCacheDtype");
+  if (found == "f32") return DType::kF32;
+  if (found == "bf16") return DType::kBF16;
+  if (found == "f8") return DType::kF8;
+  throw Napi::TypeError::New(object.Env(), "kvCacheDtype: found " + found + ", allowed f32, bf16, f8");
+}
+
 template <typename Array>
 Array typed_array(const Napi::Object& object, const char* name, size_t length) {
   const Napi::Value value = field(object, name);
@@ -168,10 +176,7 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   options.cpu_variant = field(object, "cpuVariant").IsNull() ? "" : text(object, "cpuVariant");
   options.keep_dtype = field(object, "dtype").IsNull();
   options.dtype = options.keep_dtype ? DType::kF32 : dtype(object, "dtype");
-  options.kv_cache_dtype = dtype(object, "kvCacheDtype");
-  if (options.kv_cache_dtype == DType::kF16) {
-    throw Napi::TypeError::New(object.Env(), "kvCacheDtype: found f16, allowed f32, bf16");
-  }
+  options.kv_cache_dtype = kv_cache_dtype(object);
   options.block_size = count(object, "blockSize", 8, 32);
   if (32 % options.block_size != 0) throw Napi::RangeError::New(object.Env(), "blockSize: allowed 8, 16, 32");
   const int max_model_len = count(object, "maxModelLen");

@@ -1,4 +1,4 @@
-// bf16 and f16 as scalars. Kernels convert whole vectors; this is for tails, the reference and loading.
+// bf16, f16 and e4m3 as scalars. Kernels convert whole vectors; this is for tails, the reference and loading.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +56,33 @@ static inline uint16_t float_to_f16(float value) {
   return static_cast<uint16_t>(sign | ((magnitude + 0xfff + odd - 0x38000000) >> 13));
 }
 
+static inline float f8_to_float(uint8_t bits) {
+  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  if ((bits & 0x7f) == 0x7f) return bits_to_float(0x7fc00000);
+  // Subnormal: mantissa * 2^-9.
+  const float magnitude = exponent == 0 ? static_cast<float>(mantissa) * 0x1.0p-9f
+                                        : bits_to_float(static_cast<uint32_t>(exponent + 120) << 23 |
+                                                        static_cast<uint32_t>(mantissa) << 20);
+  return bits & 0x80 ? -magnitude : magnitude;
+}
+
+// Round to nearest even; beyond 448 it stays there; NaN stays NaN.
+static inline uint8_t float_to_f8(float value) {
+  const float magnitude = value < 0 ? -value : value;
+  const uint32_t sign = float_to_bits(value) >> 24 & 0x80;
+  if (!(magnitude <= 448)) return static_cast<uint8_t>(sign | (magnitude > 448 ? 0x7e : 0x7f));
+  // The nearest of the 127, found by halving: plain, for this is the specification.
+  int low = 0, high = 0x7e;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (f8_to_float(static_cast<uint8_t>(middle)) <= magnitude ? low : high) = middle;
+  }
+  const float below = magnitude - f8_to_float(static_cast<uint8_t>(low));
+  const float above = f8_to_float(static_cast<uint8_t>(high)) - magnitude;
+  const bool goes_up = below > above || (below == above && low % 2 == 1);
+  return static_cast<uint8_t>(sign | static_cast<uint32_t>(goes_up ? high : low));
+}
+
 // Element i of a tensor's memory, whatever its form. Memory need not be aligned.
 static inline float element(const void* data, DType dtype, int64_t i) {
   if (dtype == DType::kF32) {
@@ -63,6 +90,7 @@ static inline float element(const void* data, DType dtype, int64_t i) {
     std::memcpy(&value, static_cast<const char*>(data) + i * 4, 4);
     return value;
   }
+  if (dtype == DType::kF8) return f8_to_float(static_cast<const uint8_t*>(data)[i]);
   uint16_t half;
   std::memcpy(&half, static_cast<const char*>(data) + i * 2, 2);
   return dtype == DType::kBF16 ? bf16_to_float(half) : f16_to_float(half);
@@ -80,6 +108,10 @@ static inline float matrix_element(const Tensor& m, int64_t row, int64_t col) {
 static inline void set_element(void* data, DType dtype, int64_t i, float value) {
   if (dtype == DType::kF32) {
     std::memcpy(static_cast<char*>(data) + i * 4, &value, 4);
+    return;
+  }
+  if (dtype == DType::kF8) {
+    static_cast<uint8_t*>(data)[i] = float_to_f8(value);
     return;
   }
   const uint16_t half = dtype == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);

@@ -90,8 +90,14 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
   if (options.warm_up) warm_up();
 }
 
+// A GPU keeps keys and values as its activations are, unless told to halve them.
+DType Model::kv_dtype() const {
+  const bool is_free = ops_.activations == DType::kF32 || options_.kv_cache_dtype == DType::kF8;
+  return is_free ? options_.kv_cache_dtype : ops_.activations;
+}
+
 int64_t Model::kv_bytes_per_block() const {
-  const DType dtype = ops_.activations == DType::kF32 ? options_.kv_cache_dtype : ops_.activations;
+  const DType dtype = kv_dtype();
   return int64_t{2} * config_.num_layers * config_.num_kv_heads * options_.block_size * config_.head_size *
          static_cast<int64_t>(dtype_size(dtype));
 }
@@ -162,7 +168,7 @@ void Model::attach_kv_cache(int num_blocks) {
                              std::to_string(num_blocks) + " blocks");
   }
   num_blocks_ = num_blocks;
-  const DType dtype = ops_.activations == DType::kF32 ? options_.kv_cache_dtype : ops_.activations;
+  const DType dtype = kv_dtype();
   const int64_t half = bytes / config_.num_layers / 2;
   char* at = static_cast<char*>(kv_memory_.get());
   for (int layer = 0; layer < config_.num_layers; layer++) {

@@ -60,6 +60,7 @@ class Model {
   // The largest step, over the smallest cache: what the first use of anything takes is taken then.
   void warm_up();
   void attach_kv_cache(int num_blocks);
+  DType kv_dtype() const;
   void forward(const StepShape& shape);
   void forward_layer(int layer, const StepShape& shape);
   void attention_block(int layer, const StepShape& shape);

@@ -6,11 +6,11 @@
 
 namespace quire {
 
-// kW4 is for matrices only: see W4.
-enum class DType : uint8_t { kF32, kF16, kBF16, kW4 };
+// kW4 is for matrices only: see W4. kF8 (e4m3) is for keys and values only.
+enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kW4 };
 
 // Of one element; kW4 has none.
-constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : 2; }
+constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : dtype == DType::kF8 ? 1 : 2; }
 
 // 4-bit weights in groups of `group` inputs: weight = (q - zero) * scale. Each 32 inputs of a row are 16
 // bytes; byte j holds input j in its low half and input 16 + j in its high half. group and cols are multiples
@@ -34,7 +34,7 @@ struct Tensor {
 
 // K and V of one layer, each [num_blocks, num_kv_heads, block_size, head_size]: the keys of one head in one
 // block are contiguous. Token slot s lies in block s / block_size at offset s % block_size. dtype is kF32 or
-// kBF16.
+// kBF16 on the CPU, the activations' or kF8 on a GPU.
 struct KvCache {
   void* k = nullptr;
   void* v = nullptr;

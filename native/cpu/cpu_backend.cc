@@ -26,6 +26,9 @@ const Ops* find_ops(const ModelOptions& options) {
                    : options.cpu_variant == "avx2"     ? cpu_ops_avx2()
                    : options.cpu_variant == "portable" ? cpu_ops_portable()
                                                        : nullptr;
+  if (options.kv_cache_dtype == DType::kF8) {
+    throw std::runtime_error("keys and values in 8 bits need a GPU: set --kv-cache-dtype to bfloat16");
+  }
   if (ops == nullptr)
     throw std::runtime_error("this machine cannot run the CPU variant " + options.cpu_variant);
   return ops;

@@ -332,6 +332,7 @@ inline void with_dtype(DType dtype, const Body& body) {
       return body(F16{});
     case DType::kBF16:
       return body(BF16{});
+    case DType::kF8:
     case DType::kW4:
       return;
   }

@@ -9,13 +9,14 @@
 
 namespace quire::cuda {
 
-template <typename T>
+// C is the cache's form: T, or F8.
+template <typename T, typename C>
 struct AttentionParams {
   T* out;      // [tokens, num_heads, head_size]
   const T* q;  // row stride q_stride
   int64_t q_stride;
-  const T* k_cache;
-  const T* v_cache;
+  const C* k_cache;
+  const C* v_cache;
   const int32_t* query_start_loc;
   const int32_t* context_lens;
   const int32_t* seq_rows;
@@ -61,12 +62,12 @@ void with_head_size(int head_size, const Body& body) {
 }
 
 // The sequences at the front that have one query.
-template <typename T>
-void paged_attention_decode(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream);
+template <typename T, typename C>
+void paged_attention_decode(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream);
 size_t decode_scratch_bytes(int num_seqs, int num_heads, int head_size);
 
 // All sequences from a.num_decodes on.
-template <typename T>
-void flash_attention_prefill(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream);
+template <typename T, typename C>
+void flash_attention_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream);
 
 }  // namespace quire::cuda

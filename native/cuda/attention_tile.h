@@ -6,7 +6,7 @@
 // bank. A warp's numbers are spread as the PTX ISA draws mma.m16n8k16: lane l holds rows l / 4 and l / 4 + 8.
 #pragma once
 
-#include "cuda/device.h"
+#include "cuda/float8.h"
 
 namespace quire::cuda {
 
@@ -41,6 +41,49 @@ QUIRE_DEVICE void load_tile(Shared<T> tile, const T* cache, const PagedRows& row
     const bool valid = position >= first && position < last;
     copy_async(tile, key * tile_pitch<kHeadSize> + column,
                cache + (valid ? rows.offset(position) + column : 0), valid);
+  }
+}
+
+// The same from a cache of 8 bits, at once: there is no copy that widens on its way.
+template <int kHeadSize, int kKeys, int kThreads, typename T>
+QUIRE_DEVICE void load_tile(Shared<T> tile, const F8* cache, const PagedRows& rows, int start, int first,
+                            int last, int thread) {
+  constexpr int kChunks = kHeadSize / 8;
+#pragma unroll 4
+  for (int i = thread; i < kKeys * kChunks; i += kThreads) {
+    const int key = i / kChunks;
+    const int column = i % kChunks * 8;
+    const int position = start + key;
+    uint64_t bytes = 0;
+    if (position >= first && position < last) memcpy(&bytes, cache + rows.offset(position) + column, 8);
+    tile.store_as(key * tile_pitch<kHeadSize> + column, widen<T>(bytes));
+  }
+}
+
+// Its bytes as they are: rows of kHeadSize bytes.
+template <int kHeadSize, int kKeys, int kThreads>
+QUIRE_DEVICE void load_bytes(Shared<F8> tile, const F8* cache, const PagedRows& rows, int start, int first,
+                             int last, int thread) {
+  constexpr int kChunks = kHeadSize / 16;
+#pragma unroll 2
+  for (int i = thread; i < kKeys * kChunks; i += kThreads) {
+    const int key = i / kChunks;
+    const int column = i % kChunks * 16;
+    const int position = start + key;
+    const bool valid = position >= first && position < last;
+    copy_async(tile, key * kHeadSize + column, cache + (valid ? rows.offset(position) + column : 0), valid);
+  }
+}
+
+template <int kHeadSize, int kKeys, int kThreads, typename T>
+QUIRE_DEVICE void widen_tile(Shared<T> tile, Shared<F8> bytes, int thread) {
+  constexpr int kChunks = kHeadSize / 8;
+#pragma unroll 4
+  for (int i = thread; i < kKeys * kChunks; i += kThreads) {
+    const int key = i / kChunks;
+    const int column = i % kChunks * 8;
+    tile.store_as(key * tile_pitch<kHeadSize> + column,
+                  widen<T>(bytes.template load_as<uint64_t>(key * kHeadSize + column)));
   }
 }
 

@@ -209,6 +209,16 @@ QUIRE_DEVICE uint32_t subtract_pair(uint32_t a, uint32_t b, BFloat) {
   return out;
 }
 
+QUIRE_DEVICE uint32_t multiply_pair(uint32_t a, uint32_t b, Half) {
+  uint32_t out;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+  return out;
+}
+QUIRE_DEVICE uint32_t multiply_pair(uint32_t a, uint32_t b, BFloat) {
+  uint32_t out;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(0x80008000u));
+  return out;
+}
 QUIRE_DEVICE uint64_t multiply_high(uint64_t a, uint64_t b) { return __umul64hi(a, b); }
 QUIRE_DEVICE void atomic_add_global(float* to, float value) { atomicAdd(to, value); }
 
@@ -438,11 +448,16 @@ void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b
 
 inline uint32_t and_or(uint32_t x, uint32_t mask, uint32_t bits) { return (x & mask) | bits; }
 template <typename T>
+float part(uint32_t pair, int i) {
+  return to_float(T{static_cast<uint16_t>(i == 0 ? pair : pair >> 16)});
+}
+template <typename T>
 uint32_t subtract_pair(uint32_t a, uint32_t b, T) {
-  const auto part = [](uint32_t pair, int i) {
-    return to_float(T{static_cast<uint16_t>(i == 0 ? pair : pair >> 16)});
-  };
-  return pack<T>(part(a, 0) - part(b, 0), part(a, 1) - part(b, 1));
+  return pack<T>(part<T>(a, 0) - part<T>(b, 0), part<T>(a, 1) - part<T>(b, 1));
+}
+template <typename T>
+uint32_t multiply_pair(uint32_t a, uint32_t b, T) {
+  return pack<T>(part<T>(a, 0) * part<T>(b, 0), part<T>(a, 1) * part<T>(b, 1));
 }
 inline uint64_t multiply_high(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(static_cast<unsigned __int128>(a) * b >> 64);

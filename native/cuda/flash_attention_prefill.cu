@@ -20,17 +20,17 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 
 // Variants: rows of 16 a warp holds, and keys of a tile, for each head size: what fits 255 registers and 100
-// kB.
-template <int kHeadSize>
-constexpr int row_tiles = kHeadSize > 128 ? 1 : 2;
+// kB. Keys and values of 8 bits (C is F8) come through registers.
+template <typename C, int kHeadSize>
+constexpr int row_tiles = kHeadSize > (sizeof(C) == 1 ? 80 : 128) ? 1 : 2;
 template <int kHeadSize>
 constexpr int tile_keys = kHeadSize > 128 ? 32 : 64;
-template <int kHeadSize>
-constexpr int block_rows = kWarps * 16 * row_tiles<kHeadSize>;
+template <typename C, int kHeadSize>
+constexpr int block_rows = kWarps * 16 * row_tiles<C, kHeadSize>;
 
-template <int kHeadSize>
+template <typename C, int kHeadSize>
 constexpr size_t shared_bytes =
-    size_t{2} * tile_pitch<kHeadSize> * (block_rows<kHeadSize> + 2 * tile_keys<kHeadSize>);
+    size_t{2} * tile_pitch<kHeadSize> * (block_rows<C, kHeadSize> + 2 * tile_keys<kHeadSize>);
 
 // The queries of one block.
 struct QueryTile {
@@ -44,10 +44,10 @@ struct QueryTile {
 };
 
 // The block's query rows into shared memory; rows beyond the last are zero.
-template <typename T, int kHeadSize>
-QUIRE_DEVICE void load_queries(Shared<T> tile, const AttentionParams<T>& p, const QueryTile& queries) {
+template <int kHeadSize, typename T, typename C>
+QUIRE_DEVICE void load_queries(Shared<T> tile, const AttentionParams<T, C>& p, const QueryTile& queries) {
   constexpr int kChunks = kHeadSize / 8;
-  for (int i = threadIdx.x; i < block_rows<kHeadSize> * kChunks; i += kThreads) {
+  for (int i = threadIdx.x; i < block_rows<C, kHeadSize> * kChunks; i += kThreads) {
     const int row = i / kChunks;
     const int column = i % kChunks * 8;
     const bool valid = row < queries.num_rows;
@@ -77,9 +77,9 @@ QUIRE_DEVICE void mask(float (&scores)[kTiles][4], const QueryTile& queries, int
   }
 }
 
-template <typename T, int kHeadSize>
+template <int kHeadSize, typename T, typename C>
 QUIRE_DEVICE void write_rows(const SoftmaxState& state, const float (&acc)[kHeadSize / 8][4],
-                             const AttentionParams<T>& p, const QueryTile& queries, int row, int lane) {
+                             const AttentionParams<T, C>& p, const QueryTile& queries, int row, int lane) {
 #pragma unroll
   for (int i = 0; i < 2; i++) {
     const int r = row + 8 * i;
@@ -96,14 +96,14 @@ QUIRE_DEVICE void write_rows(const SoftmaxState& state, const float (&acc)[kHead
   }
 }
 
-template <typename T, int kHeadSize>
+template <typename T, typename C, int kHeadSize>
 __global__ void __launch_bounds__(kThreads)
-    flash_attention_prefill_kernel(AttentionParams<T> p, int first_seq) {
+    flash_attention_prefill_kernel(AttentionParams<T, C> p, int first_seq) {
   constexpr int kKeys = tile_keys<kHeadSize>;
-  constexpr int kRowTiles = row_tiles<kHeadSize>;
+  constexpr int kRowTiles = row_tiles<C, kHeadSize>;
   const int64_t seq = first_seq + static_cast<int>(blockIdx.z);
   const int kv_head = blockIdx.y;
-  const int tokens_per_block = block_rows<kHeadSize> / p.group();
+  const int tokens_per_block = block_rows<C, kHeadSize> / p.group();
   const int num_queries = p.query_start_loc[seq + 1] - p.query_start_loc[seq];
   // The longest rows first: blocks start in the order of their index, and the last ones should be short.
   const int num_blocks = (num_queries + tokens_per_block - 1) / tokens_per_block;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
                              kv_head * p.group(), p.group()};
 
   const Shared<T> q = shared_at<T>(0);
-  const Shared<T> k = q + block_rows<kHeadSize> * tile_pitch<kHeadSize>;
+  const Shared<T> k = q + block_rows<C, kHeadSize> * tile_pitch<kHeadSize>;
   const Shared<T> v = k + kKeys * tile_pitch<kHeadSize>;
   const int lane = threadIdx.x % kWarp;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16 * kRowTiles;
@@ -131,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
   float acc[kRowTiles][kHeadSize / 8][4] = {};
 #pragma unroll
   for (int r = 0; r < kRowTiles; r++) states[r].init();
-  load_queries<T, kHeadSize>(q, p, queries);
+  load_queries<kHeadSize>(q, p, queries);
   load_tile<kHeadSize, kKeys, kThreads>(k, p.k_cache, rows, start, first_key, end, threadIdx.x);
   copy_async_commit();
   for (int at = start; at < end; at += kKeys) {
@@ -164,31 +164,36 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int r = 0; r < kRowTiles; r++) {
-    write_rows<T, kHeadSize>(states[r], acc[r], p, queries, warp_row + 16 * r + lane / 4, lane);
+    write_rows<kHeadSize>(states[r], acc[r], p, queries, warp_row + 16 * r + lane / 4, lane);
   }
 }
 
-template <typename T, int kHeadSize>
-void launch_prefill(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream) {
-  if (p.group() > block_rows<kHeadSize>) {
+template <typename T, typename C, int kHeadSize>
+void launch_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream) {
+  if (p.group() > block_rows<C, kHeadSize>) {
     throw std::runtime_error("no attention kernel for " + std::to_string(p.group()) +
                              " query heads a KV head");
   }
-  const int tokens_per_block = block_rows<kHeadSize> / p.group();
-  launch("flash_attention_prefill", flash_attention_prefill_kernel<T, kHeadSize>,
+  const int tokens_per_block = block_rows<C, kHeadSize> / p.group();
+  launch("flash_attention_prefill", flash_attention_prefill_kernel<T, C, kHeadSize>,
          {static_cast<unsigned>(div_up(a.max_queries, tokens_per_block)),
           static_cast<unsigned>(p.num_kv_heads), static_cast<unsigned>(a.num_seqs - a.num_decodes)},
-         kThreads, shared_bytes<kHeadSize>, stream, p, a.num_decodes);
+         kThreads, shared_bytes<C, kHeadSize>, stream, p, a.num_decodes);
 }
 
 }  // namespace
 
-template <typename T>
-void flash_attention_prefill(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream) {
-  with_head_size(p.head_size, [&](auto size) { launch_prefill<T, decltype(size)::value>(p, a, stream); });
+template <typename T, typename C>
+void flash_attention_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream) {
+  with_head_size(p.head_size, [&](auto size) { launch_prefill<T, C, decltype(size)::value>(p, a, stream); });
 }
 
-template void flash_attention_prefill<Half>(const AttentionParams<Half>&, const AttentionArgs&, Stream&);
-template void flash_attention_prefill<BFloat>(const AttentionParams<BFloat>&, const AttentionArgs&, Stream&);
+#define QUIRE_INSTANTIATE(T, C) \
+  template void flash_attention_prefill<T, C>(const AttentionParams<T, C>&, const AttentionArgs&, Stream&);
+QUIRE_INSTANTIATE(Half, Half)
+QUIRE_INSTANTIATE(BFloat, BFloat)
+QUIRE_INSTANTIATE(Half, F8)
+QUIRE_INSTANTIATE(BFloat, F8)
+#undef QUIRE_INSTANTIATE
 
 }  // namespace quire::cuda

@@ -71,21 +71,58 @@ QUIRE_DEVICE void load_query(uint32_t (&q)[kHeadSize / 16][4], const T* query, i
   }
 }
 
+// Shared memory of one warp: a ring of tiles as the cache has them, keys and values, and room for one of each
+// in 16 bits where the cache has 8.
+template <typename T, typename C, int kHeadSize>
+struct WarpTiles {
+  static constexpr bool kIsWidened = sizeof(C) == 1;
+  static constexpr int kCached = kIsWidened ? kKeys * kHeadSize : tile_size<kHeadSize>;
+  static constexpr int kRingBytes = num_stages<kHeadSize> * 2 * kCached * static_cast<int>(sizeof(C));
+  static constexpr int kWidenedBytes = kIsWidened ? 2 * tile_size<kHeadSize> * 2 : 0;
+  static constexpr int kBytes = kRingBytes + kWidenedBytes;
+
+  Shared<C> ring;
+  Shared<T> widened;
+
+  QUIRE_DEVICE explicit WarpTiles(int warp)
+      : ring(shared_at<C>(warp * kBytes)), widened(shared_at<T>(warp * kBytes + kRingBytes)) {}
+
+  QUIRE_DEVICE void fetch(int stage, const AttentionParams<T, C>& p, const PagedRows& rows,
+                          const KeyRange& range, int at, int lane) const {
+    const Shared<C> keys = ring + stage * 2 * kCached;
+    if constexpr (kIsWidened) {
+      load_bytes<kHeadSize, kKeys, kWarp>(keys, p.k_cache, rows, at, range.first, range.last, lane);
+      load_bytes<kHeadSize, kKeys, kWarp>(keys + kCached, p.v_cache, rows, at, range.first, range.last, lane);
+    } else {
+      load_tile<kHeadSize, kKeys, kWarp>(keys, p.k_cache, rows, at, range.first, range.last, lane);
+      load_tile<kHeadSize, kKeys, kWarp>(keys + kCached, p.v_cache, rows, at, range.first, range.last, lane);
+    }
+  }
+
+  // The keys of a stage that has come, in 16 bits; the values lie tile_size further.
+  QUIRE_DEVICE Shared<T> tile(int stage, int lane) const {
+    const Shared<C> keys = ring + stage * 2 * kCached;
+    if constexpr (kIsWidened) {
+      widen_tile<kHeadSize, kKeys, kWarp>(widened, keys, lane);
+      widen_tile<kHeadSize, kKeys, kWarp>(widened + tile_size<kHeadSize>, keys + kCached, lane);
+      warp_sync();
+      return widened;
+    } else {
+      return keys;
+    }
+  }
+};
+
 // All tiles of one warp: start + 16 (warp + 4 n) below `end`.
-template <typename T, int kHeadSize>
+template <int kHeadSize, typename T, typename C>
 QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHeadSize / 16][4],
-                             Shared<T> ring, const AttentionParams<T>& p, const PagedRows& rows,
-                             const KeyRange& range, int start, int end, int lane) {
+                             const WarpTiles<T, C, kHeadSize>& tiles, const AttentionParams<T, C>& p,
+                             const PagedRows& rows, const KeyRange& range, int start, int end, int lane) {
   constexpr int kStages = num_stages<kHeadSize>;
-  constexpr int kTile = tile_size<kHeadSize>;
   const int stride = kWarps * kKeys;
   const auto fetch = [&](int n) {
     const int at = start + n * stride;
-    if (at < end) {
-      const Shared<T> stage = ring + n % kStages * 2 * kTile;
-      load_tile<kHeadSize, kKeys, kWarp>(stage, p.k_cache, rows, at, range.first, range.last, lane);
-      load_tile<kHeadSize, kKeys, kWarp>(stage + kTile, p.v_cache, rows, at, range.first, range.last, lane);
-    }
+    if (at < end) tiles.fetch(n % kStages, p, rows, range, at, lane);
     copy_async_commit();
   };
   for (int n = 0; n < kStages - 1; n++) fetch(n);
@@ -94,7 +131,7 @@ QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHea
     warp_sync();
     fetch(n + kStages - 1);
     const int at = start + n * stride;
-    const Shared<T> stage = ring + n % kStages * 2 * kTile;
+    const Shared<T> stage = tiles.tile(n % kStages, lane);
     float scores[1][kKeys / 8][4] = {};
     multiply_keys<T, kHeadSize, kKeys, 1>(scores, stage, lane, [&](int, int step, uint32_t(&out)[4]) {
 #pragma unroll
@@ -112,7 +149,7 @@ QUIRE_DEVICE void walk_tiles(WarpPart<kHeadSize>& part, const uint32_t (&q)[kHea
       }
     }
     part.state.update(scores[0], part.acc[0], p.scale_log2);
-    multiply_values<T, kHeadSize, kKeys, 1>(part.acc, scores, stage + kTile, lane);
+    multiply_values<T, kHeadSize, kKeys, 1>(part.acc, scores, stage + tile_size<kHeadSize>, lane);
     // The next copy into this stage must not overtake a lane that still reads it.
     warp_sync();
   }
@@ -154,8 +191,8 @@ QUIRE_DEVICE int64_t partial_index(int64_t seq, int num_heads, int head, int spl
   return ((seq * num_heads + head) * kMaxSplits + split) * (head_size + 2);
 }
 
-template <typename T, int kHeadSize>
-__global__ void __launch_bounds__(kThreads) paged_attention_decode_kernel(AttentionParams<T> p) {
+template <typename T, typename C, int kHeadSize>
+__global__ void __launch_bounds__(kThreads) paged_attention_decode_kernel(AttentionParams<T, C> p) {
   const int chunks = (p.group() + kRows - 1) / kRows;
   const int kv_head = blockIdx.x / chunks;
   const int first_head = kv_head * p.group() + blockIdx.x % chunks * kRows;
@@ -181,8 +218,8 @@ __global__ void __launch_bounds__(kThreads) paged_attention_decode_kernel(Attent
 #pragma unroll
     for (int i = 0; i < 4; i++) part.acc[0][j][i] = 0;
   }
-  const Shared<T> ring = shared_at<T>(0) + warp * num_stages<kHeadSize> * 2 * tile_size<kHeadSize>;
-  walk_tiles(part, q, ring, p, p.rows(seq, kv_head), range, split_start + warp * kKeys, end, lane);
+  const WarpTiles<T, C, kHeadSize> tiles(warp);
+  walk_tiles(part, q, tiles, p, p.rows(seq, kv_head), range, split_start + warp * kKeys, end, lane);
   // The rings give their memory to what the warps found.
   block_sync();
   const Gathered<kHeadSize> g = gathered<kHeadSize>();
@@ -215,8 +252,8 @@ __global__ void __launch_bounds__(kThreads) paged_attention_decode_kernel(Attent
 }
 
 // out of one head of one sequence from its splits, in their order.
-template <typename T>
-__global__ void merge_splits_kernel(AttentionParams<T> p) {
+template <typename T, typename C>
+__global__ void merge_splits_kernel(AttentionParams<T, C> p) {
   const int head = blockIdx.x;
   const int64_t seq = blockIdx.y;
   const int num_splits = key_range(p.context_lens[seq], p.sliding_window).num_splits();
@@ -236,15 +273,15 @@ __global__ void merge_splits_kernel(AttentionParams<T> p) {
   p.out[(token * p.num_heads + head) * p.head_size + i] = from_float<T>(value / sum);
 }
 
-template <int kHeadSize>
+template <typename T, typename C, int kHeadSize>
 constexpr size_t shared_bytes() {
-  constexpr size_t kRing = size_t{kWarps} * num_stages<kHeadSize> * 2 * tile_size<kHeadSize> * 2;
+  constexpr size_t kRing = size_t{kWarps} * WarpTiles<T, C, kHeadSize>::kBytes;
   constexpr size_t kGathered = size_t{kWarps} * kRows * (kHeadSize + 2) * 4;
   return kRing > kGathered ? kRing : kGathered;
 }
 
-template <typename T, int kHeadSize>
-void launch_decode(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream) {
+template <typename T, typename C, int kHeadSize>
+void launch_decode(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream) {
   const int chunks = div_up(p.group(), kRows);
   const int num_keys = a.sliding_window > 0 && a.sliding_window + kKeys < a.max_context_len
                            ? a.sliding_window + kKeys
@@ -253,12 +290,12 @@ void launch_decode(const AttentionParams<T>& p, const AttentionArgs& a, Stream& 
   // A shorter context may be split finer than a longer one, but never into more than kMaxSplits or than its
   // size asks.
   const int most = num_keys > kMinSplitKeys * kMaxSplits ? kMaxSplits : splits;
-  launch("paged_attention_decode", paged_attention_decode_kernel<T, kHeadSize>,
+  launch("paged_attention_decode", paged_attention_decode_kernel<T, C, kHeadSize>,
          {static_cast<unsigned>(p.num_kv_heads * chunks), static_cast<unsigned>(most),
           static_cast<unsigned>(a.num_decodes)},
-         kThreads, shared_bytes<kHeadSize>(), stream, p);
+         kThreads, shared_bytes<T, C, kHeadSize>(), stream, p);
   if (most == 1) return;
-  launch("merge_splits", merge_splits_kernel<T>,
+  launch("merge_splits", merge_splits_kernel<T, C>,
          {static_cast<unsigned>(p.num_heads), static_cast<unsigned>(a.num_decodes)},
          div_up(kHeadSize, kWarp) * kWarp, 0, stream, p);
 }
@@ -269,12 +306,17 @@ size_t decode_scratch_bytes(int num_seqs, int num_heads, int head_size) {
   return size_t{static_cast<size_t>(num_seqs)} * num_heads * kMaxSplits * (head_size + 2) * sizeof(float);
 }
 
-template <typename T>
-void paged_attention_decode(const AttentionParams<T>& p, const AttentionArgs& a, Stream& stream) {
-  with_head_size(p.head_size, [&](auto size) { launch_decode<T, decltype(size)::value>(p, a, stream); });
+template <typename T, typename C>
+void paged_attention_decode(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream) {
+  with_head_size(p.head_size, [&](auto size) { launch_decode<T, C, decltype(size)::value>(p, a, stream); });
 }
 
-template void paged_attention_decode<Half>(const AttentionParams<Half>&, const AttentionArgs&, Stream&);
-template void paged_attention_decode<BFloat>(const AttentionParams<BFloat>&, const AttentionArgs&, Stream&);
+#define QUIRE_INSTANTIATE(T, C) \
+  template void paged_attention_decode<T, C>(const AttentionParams<T, C>&, const AttentionArgs&, Stream&);
+QUIRE_INSTANTIATE(Half, Half)
+QUIRE_INSTANTIATE(BFloat, BFloat)
+QUIRE_INSTANTIATE(Half, F8)
+QUIRE_INSTANTIATE(BFloat, F8)
+#undef QUIRE_INSTANTIATE
 
 }  // namespace quire::cuda

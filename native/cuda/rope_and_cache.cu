@@ -2,6 +2,7 @@
 // their slots. One warp a head: RoFormer's rotation (arXiv 2104.09864) pairs element i with element num_freqs
 // + i. Bound: memory bandwidth; every element of qkv is read and written once.
 
+#include "cuda/float8.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 
@@ -13,11 +14,11 @@ constexpr int kWarpsPerBlock = 4;
 constexpr int kMaxHeadSize = 256;
 constexpr int kPerLane = kMaxHeadSize / kWarp;
 
-template <typename T>
+template <typename T, typename C>
 struct RopeAndCacheParams {
   T* qkv;
-  T* k_cache;
-  T* v_cache;
+  C* k_cache;  // T, or F8
+  C* v_cache;
   const int32_t* slot_mapping;
   const float* rope_table;
   const float* q_norm;
@@ -27,8 +28,8 @@ struct RopeAndCacheParams {
 };
 
 // Where a token's K or V of one head lies in the cache.
-template <typename T>
-QUIRE_DEVICE int64_t cache_offset(const RopeAndCacheParams<T>& p, int64_t slot, int kv_head) {
+template <typename T, typename C>
+QUIRE_DEVICE int64_t cache_offset(const RopeAndCacheParams<T, C>& p, int64_t slot, int kv_head) {
   const int64_t block = slot / p.block_size;
   return ((block * p.num_kv_heads + kv_head) * p.block_size + slot % p.block_size) * p.head_size;
 }
@@ -69,8 +70,8 @@ QUIRE_DEVICE void normalise_and_rotate(float (&values)[kPerLane], const T* head,
   warp_sync();
 }
 
-template <typename T>
-__global__ void rope_and_cache_kernel(RopeAndCacheParams<T> p) {
+template <typename T, typename C>
+__global__ void rope_and_cache_kernel(RopeAndCacheParams<T, C> p) {
   const int num_all = p.num_heads + 2 * p.num_kv_heads;
   const int h = blockIdx.x * kWarpsPerBlock + threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;
@@ -95,7 +96,7 @@ __global__ void rope_and_cache_kernel(RopeAndCacheParams<T> p) {
     normalise_and_rotate(values, head, rotation, lane);
   }
   const int64_t slot = p.slot_mapping[t];
-  T* cached = nullptr;
+  C* cached = nullptr;
   if (!is_query && slot >= 0) {
     const int kv_head = h - p.num_heads - (is_value ? p.num_kv_heads : 0);
     cached = (is_value ? p.v_cache : p.k_cache) + cache_offset(p, slot, kv_head);
@@ -103,38 +104,44 @@ __global__ void rope_and_cache_kernel(RopeAndCacheParams<T> p) {
   for (int j = 0; j < kPerLane; j++) {
     const int i = j * kWarp + lane;
     if (i >= p.head_size) continue;
-    const T value = from_float<T>(values[j]);
-    if (!is_value) head[i] = value;
-    if (cached != nullptr) cached[i] = value;
+    if (!is_value) head[i] = from_float<T>(values[j]);
+    if (cached != nullptr) cached[i] = from_float<C>(values[j]);
   }
+}
+
+template <typename T, typename C>
+void launch_rope_and_cache(const RopeAndCacheArgs& a, Stream& stream) {
+  const KvCache& cache = *a.cache;
+  const auto norm = [](const Tensor* t) {
+    return t == nullptr ? nullptr : static_cast<const float*>(t->data);
+  };
+  const RopeAndCacheParams<T, C> params = {static_cast<T*>(a.qkv),
+                                           static_cast<C*>(cache.k),
+                                           static_cast<C*>(cache.v),
+                                           a.slot_mapping,
+                                           a.rope_table,
+                                           norm(a.q_norm),
+                                           norm(a.k_norm),
+                                           a.norm_eps,
+                                           a.num_heads,
+                                           cache.num_kv_heads,
+                                           cache.head_size,
+                                           a.norm_size > 0 ? a.norm_size : cache.head_size,
+                                           a.num_freqs,
+                                           cache.block_size};
+  const int num_all = a.num_heads + 2 * cache.num_kv_heads;
+  launch("rope_and_cache", rope_and_cache_kernel<T, C>,
+         {static_cast<unsigned>(div_up(num_all, kWarpsPerBlock)), static_cast<unsigned>(a.num_tokens)},
+         kWarpsPerBlock * kWarp, 0, stream, params);
 }
 
 }  // namespace
 
 template <typename T>
-void rope_and_cache(const RopeAndCacheArgs& a, Executor& stream) {
-  const KvCache& cache = *a.cache;
-  const auto norm = [](const Tensor* t) {
-    return t == nullptr ? nullptr : static_cast<const float*>(t->data);
-  };
-  const RopeAndCacheParams<T> params = {static_cast<T*>(a.qkv),
-                                        static_cast<T*>(cache.k),
-                                        static_cast<T*>(cache.v),
-                                        a.slot_mapping,
-                                        a.rope_table,
-                                        norm(a.q_norm),
-                                        norm(a.k_norm),
-                                        a.norm_eps,
-                                        a.num_heads,
-                                        cache.num_kv_heads,
-                                        cache.head_size,
-                                        a.norm_size > 0 ? a.norm_size : cache.head_size,
-                                        a.num_freqs,
-                                        cache.block_size};
-  const int num_all = a.num_heads + 2 * cache.num_kv_heads;
-  launch("rope_and_cache", rope_and_cache_kernel<T>,
-         {static_cast<unsigned>(div_up(num_all, kWarpsPerBlock)), static_cast<unsigned>(a.num_tokens)},
-         kWarpsPerBlock * kWarp, 0, static_cast<Stream&>(stream), params);
+void rope_and_cache(const RopeAndCacheArgs& a, Executor& executor) {
+  Stream& stream = static_cast<Stream&>(executor);
+  if (a.cache->dtype == DType::kF8) return launch_rope_and_cache<T, F8>(a, stream);
+  launch_rope_and_cache<T, T>(a, stream);
 }
 
 template void rope_and_cache<Half>(const RopeAndCacheArgs&, Executor&);

@@ -118,6 +118,27 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
     },
   );
 
+  it('keeps keys and values in 8 bits when asked to, near what it is in 16', async () => {
+    const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
+    const logitsWith = (kvCacheDtype: 'bf16' | 'f8') => {
+      const native = openForForward(model, { backend: 'emulated', dtype: 'f16', kvCacheDtype });
+      const { kvBytesPerBlock } = native.memory;
+      const logits = forward(native, tokenIds.slice(0, 40), 9, 16);
+      native.close();
+      return { kvBytesPerBlock, logits };
+    };
+    const whole = logitsWith('bf16');
+    const halved = logitsWith('f8');
+    expect(halved.kvBytesPerBlock).toBe(whole.kvBytesPerBlock / 2);
+    const errors = halved.logits.flatMap((row, i) =>
+      Array.from(row, (logit, id) => Math.abs(logit - whole.logits[i][id])),
+    );
+    expect(Math.max(...errors)).toBeGreaterThan(0);
+    // Three bits of mantissa: a sixteenth of a key or a value at most.
+    const largest = Math.max(...whole.logits.flatMap((row) => [...row].map(Math.abs)));
+    expect(Math.max(...errors)).toBeLessThan(largest / 8);
+  });
+
   it('is the same after a warm-up, which leaves nothing behind', async () => {
     const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
     const options = { backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 96 } as const;

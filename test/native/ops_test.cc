@@ -426,6 +426,14 @@ void test_float16(Run& run, const Ops&) {
   }
   run.check(float_to_f16(1.0f + 0x1.0p-11f) == 0x3c00 && float_to_f16(1.0f + 0x1.8p-10f) == 0x3c02,
             "f16 ties to even");
+  for (int bits = 0; bits < 256; bits++) {
+    const float f8 = f8_to_float(static_cast<uint8_t>(bits));
+    run.check(std::isnan(f8) ? (bits & 0x7f) == 0x7f : float_to_f8(f8) == bits, "e4m3 round trip");
+  }
+  run.check(f8_to_float(0x7e) == 448 && f8_to_float(0x01) == 0x1.0p-9f && f8_to_float(0x38) == 1,
+            "e4m3 values");
+  run.check(float_to_f8(1 + 0x1.0p-4f) == 0x38 && float_to_f8(1 + 0x1.8p-3f) == 0x3a, "e4m3 ties to even");
+  run.check(float_to_f8(1e9f) == 0x7e && float_to_f8(-449) == 0xfe, "e4m3 overflow");
   run.check(float_to_f16(65520.0f) == 0x7c00 && float_to_f16(65519.0f) == 0x7bff, "f16 overflow");
 }
 

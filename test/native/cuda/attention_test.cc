@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "cuda/attention_launch.h"
+#include "cuda/float8.h"
 #include "cuda/kernels.h"
 #include "cuda_cases.h"
 #include "device_buffer.h"
@@ -43,19 +45,20 @@ struct Layout {
   }
 };
 
-template <typename T>
+// C is the cache's form.
+template <typename T, typename C>
 void check_case(Run& run, cuda::Stream& stream, const Case& c, float soft_cap) {
   const Layout layout(run, c);
-  const DType dtype = cuda::DTypeOf<T>::value;
+  const DType dtype = cuda::DTypeOf<C>::value;
   const int64_t q_size = int64_t{c.num_heads} * c.head_size;
   const int64_t stride = q_size + 2 * int64_t{c.num_kv_heads} * c.head_size;
   const int64_t cached = int64_t{layout.num_blocks} * c.num_kv_heads * c.block_size * c.head_size;
   std::vector<T> q = rounded<T>(run.values(layout.num_tokens * stride));
-  std::vector<T> k = rounded<T>(run.values(cached)), v = rounded<T>(run.values(cached));
+  std::vector<C> k = rounded<C>(run.values(cached)), v = rounded<C>(run.values(cached));
   // Keys that no sequence sees must not reach a result: those of block 0 are NaN.
   const int64_t block = int64_t{c.num_kv_heads} * c.block_size * c.head_size;
-  std::fill(k.begin(), k.begin() + block, T{0xffff});
-  std::fill(v.begin(), v.begin() + block, T{0xffff});
+  std::memset(k.data(), 0xff, static_cast<size_t>(block) * sizeof(C));
+  std::memset(v.data(), 0xff, static_cast<size_t>(block) * sizeof(C));
   const KvCache host = {k.data(),     v.data(),       dtype,      layout.num_blocks,
                         c.block_size, c.num_kv_heads, c.head_size};
   const float scale = 1 / std::sqrt(static_cast<float>(c.head_size));
@@ -81,8 +84,8 @@ void check_case(Run& run, cuda::Stream& stream, const Case& c, float soft_cap) {
                         soft_cap};
   reference_ops().attention(args, pool);
 
-  const DeviceBuffer<T> device_q(stream, q), device_k(stream, k), device_v(stream, v);
-  const DeviceBuffer<T> out(stream, expected.size());
+  const DeviceBuffer<C> device_k(stream, k), device_v(stream, v);
+  const DeviceBuffer<T> device_q(stream, q), out(stream, expected.size());
   const DeviceBuffer<int32_t> starts(stream, layout.query_start_loc), lens(stream, layout.context_lens),
       rows(stream, layout.seq_rows), table(stream, layout.block_table);
   KvCache cache = host;
@@ -119,8 +122,10 @@ void test_attention_decode(Run& run, cuda::Stream& stream) {
            Case{64, 4, 2, 16, 20, {{1, 5}, {1, 20}, {1, 21}, {1, 700}}},
            Case{64, 2, 1, 8, 600, {{1, 1300}}},
        }) {
-    check_case<cuda::BFloat>(run, stream, c, 0);
-    check_case<cuda::Half>(run, stream, c, 0.5f);
+    check_case<cuda::BFloat, cuda::BFloat>(run, stream, c, 0);
+    check_case<cuda::Half, cuda::Half>(run, stream, c, 0.5f);
+    check_case<cuda::BFloat, cuda::F8>(run, stream, c, 0);
+    check_case<cuda::Half, cuda::F8>(run, stream, c, 0);
   }
 }
 
@@ -135,8 +140,10 @@ void test_attention_prefill(Run& run, cuda::Stream& stream) {
            Case{256, 2, 1, 16, 0, {{40, 75}}},
            Case{64, 4, 2, 16, 20, {{50, 90}, {2, 21}}},
        }) {
-    check_case<cuda::BFloat>(run, stream, c, 0);
-    check_case<cuda::Half>(run, stream, c, 0.5f);
+    check_case<cuda::BFloat, cuda::BFloat>(run, stream, c, 0);
+    check_case<cuda::Half, cuda::Half>(run, stream, c, 0.5f);
+    check_case<cuda::BFloat, cuda::F8>(run, stream, c, 0);
+    check_case<cuda::Half, cuda::F8>(run, stream, c, 0);
   }
 }
 

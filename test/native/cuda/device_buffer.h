@@ -61,6 +61,8 @@ std::vector<float> widened(const std::vector<T>& values) {
 
 // Half the distance of neighbours at 1: what rounding to the format may cost, relatively.
 template <typename T>
-constexpr double rounding = cuda::DTypeOf<T>::value == DType::kF16 ? 0x1.0p-11 : 0x1.0p-8;
+constexpr double rounding = cuda::DTypeOf<T>::value == DType::kF16    ? 0x1.0p-11
+                            : cuda::DTypeOf<T>::value == DType::kBF16 ? 0x1.0p-8
+                                                                      : 0x1.0p-4;
 
 }  // namespace quire::test

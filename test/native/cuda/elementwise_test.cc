@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "cuda/float8.h"
 #include "cuda/kernels.h"
 #include "cuda_cases.h"
 #include "device_buffer.h"
@@ -104,7 +105,8 @@ void check_gated(Run& run, cuda::Stream& stream, int size) {
   }
 }
 
-template <typename T>
+// C is the cache's form.
+template <typename T, typename C>
 void check_rope_and_cache(Run& run, cuda::Stream& stream, int head_size, int num_freqs, bool has_norms) {
   ThreadPool pool(1);
   const int heads = 3, kv_heads = 2, tokens = 5, block_size = 8, blocks = 3;
@@ -117,16 +119,17 @@ void check_rope_and_cache(Run& run, cuda::Stream& stream, int head_size, int num
   const std::vector<float> q_norm = run.values(head_size), k_norm = run.values(head_size);
   const Tensor q_tensor = {q_norm.data(), DType::kF32, 1, head_size},
                k_tensor = {k_norm.data(), DType::kF32, 1, head_size};
-  const DType dtype = cuda::DTypeOf<T>::value;
+  const DType dtype = cuda::DTypeOf<C>::value;
   const size_t cached = size_t{blocks} * kv_heads * block_size * head_size;
-  std::vector<T> k(cached, T{0}), v(cached, T{0});
+  std::vector<C> k(cached, C{0}), v(cached, C{0});
   const KvCache host = {k.data(), v.data(), dtype, blocks, block_size, kv_heads, head_size};
   reference_ops().rope_and_cache(
       {expected.data(), &host, slots.data(), table.data(), has_norms ? &q_tensor : nullptr,
        has_norms ? &k_tensor : nullptr, 1e-6f, tokens, heads, num_freqs},
       pool);
-  const DeviceBuffer<T> device_qkv(stream, qkv), device_k(stream, std::vector<T>(cached, T{0})),
-      device_v(stream, std::vector<T>(cached, T{0}));
+  const DeviceBuffer<T> device_qkv(stream, qkv);
+  const DeviceBuffer<C> device_k(stream, std::vector<C>(cached, C{0})),
+      device_v(stream, std::vector<C>(cached, C{0}));
   const DeviceBuffer<int32_t> device_slots(stream, slots), device_positions(stream, positions);
   const DeviceBuffer<float> device_freq(stream, inv_freq), device_table(stream, table.size()),
       device_qn(stream, q_norm), device_kn(stream, k_norm);
@@ -154,7 +157,7 @@ void check_rope_and_cache(Run& run, cuda::Stream& stream, int head_size, int num
   const std::vector<float> found_k = widened(device_k.read()), found_v = widened(device_v.read());
   const std::vector<float> wanted_k = widened(k), wanted_v = widened(v);
   for (size_t i = 0; i < cached; i++) {
-    run.near(found_k[i], wanted_k[i], std::fabs(wanted_k[i]) * rounding<T> * 2.1 + 1e-5,
+    run.near(found_k[i], wanted_k[i], std::fabs(wanted_k[i]) * rounding<C> * 2.1 + 1e-5,
              "keys of rope_and_cache");
     run.check(found_v[i] == wanted_v[i], "values of rope_and_cache");
   }
@@ -230,10 +233,12 @@ void test_elementwise(Run& run, cuda::Stream& stream) {
     check_gated<cuda::BFloat>(run, stream, size);
   }
   for (bool has_norms : {false, true}) {
-    check_rope_and_cache<cuda::Half>(run, stream, 32, 4, has_norms);
-    check_rope_and_cache<cuda::BFloat>(run, stream, 64, 32, has_norms);
-    check_rope_and_cache<cuda::BFloat>(run, stream, 80, 40, has_norms);
-    check_rope_and_cache<cuda::BFloat>(run, stream, 256, 64, has_norms);
+    check_rope_and_cache<cuda::Half, cuda::Half>(run, stream, 32, 4, has_norms);
+    check_rope_and_cache<cuda::BFloat, cuda::BFloat>(run, stream, 64, 32, has_norms);
+    check_rope_and_cache<cuda::BFloat, cuda::BFloat>(run, stream, 80, 40, has_norms);
+    check_rope_and_cache<cuda::BFloat, cuda::F8>(run, stream, 80, 40, has_norms);
+    check_rope_and_cache<cuda::Half, cuda::F8>(run, stream, 128, 64, has_norms);
+    check_rope_and_cache<cuda::BFloat, cuda::BFloat>(run, stream, 256, 64, has_norms);
   }
   check_lora<cuda::Half>(run, stream);
   check_lora<cuda::BFloat>(run, stream);
