@@ -56,6 +56,11 @@ export interface EngineOptions {
   maxLoraRank?: number;
   /** Threads that compute; null is one per core. */
   threads?: number | null;
+  /**
+   * On a GPU, fixes every order of additions, so that a request's tokens never depend on its neighbours: slower. On the
+   * CPU it is always so.
+   */
+  batchInvariant?: boolean;
   /** Of dummy weights and of requests that bring none. Null draws one. */
   seed?: number | null;
   /** CPU kernels to use; null picks the best this machine has. */
@@ -112,6 +117,7 @@ export function threadOptions(
     kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
     threads: options.threads ?? availableParallelism(),
     seed: options.seed ?? 0,
+    batchInvariant: options.batchInvariant ?? false,
     warmUp: backend === 'cuda',
     keepLogits: false,
     ...limits,

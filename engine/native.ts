@@ -38,6 +38,8 @@ export interface NativeModelOptions {
   maxLoras: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
+  /** A request's tokens never depend on its neighbours; always so on the CPU, slower on a GPU. */
+  batchInvariant: boolean;
   /** Run the largest step, and each step that is recorded, before the first request (GPUs). */
   warmUp: boolean;
   /** Keep every raw logit of a step readable through lastLogits; for tests and tools. */

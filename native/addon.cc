@@ -188,6 +188,7 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   options.threads = count(object, "threads", 1, 1024);
   options.max_loras = count(object, "maxLoras", 0, 1024);
   options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
+  options.batch_invariant = flag(object, "batchInvariant");
   options.warm_up = flag(object, "warmUp");
   options.keep_logits = flag(object, "keepLogits");
   return options;

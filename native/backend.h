@@ -36,6 +36,8 @@ class Backend {
   // Rows whose logits exist at the same time: bounds memory when a whole prompt's log-probabilities are
   // wanted.
   virtual int max_logits_rows() const = 0;
+  // Rows that a matmul of `rows` rows may read and write.
+  virtual int padded_rows(int rows) const = 0;
   // Floats of SampleArgs::scratch.
   virtual size_t sample_scratch(int vocab_size) const = 0;
   // What the heads are padded to with zeros; head_size itself where nothing is. Throws when there is no

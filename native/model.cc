@@ -58,7 +58,7 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
       weights_(config, files, options, *backend_),
       arena_(options.sizes),
       adapters_(config, config_.head_size, options.max_loras, *backend_) {
-  const size_t tokens = options.sizes.max_num_batched_tokens;
+  const size_t tokens = backend_->padded_rows(options.sizes.max_num_batched_tokens);
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
   const size_t hidden = config_.hidden_size, inner = config_.intermediate_size;
@@ -80,7 +80,7 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
   rope_table_ = buffer(tokens * 2 * config_.rope_inv_freq.size(), sizeof(float));
   inv_freq_ = buffer(config_.rope_inv_freq.size(), sizeof(float));
   backend_->upload(inv_freq_.get(), config_.rope_inv_freq.data(), inv_freq_.bytes());
-  const size_t most_rows = backend_->max_logits_rows();
+  const size_t most_rows = backend_->padded_rows(backend_->max_logits_rows());
   const size_t logits_rows = options.keep_logits ? tokens : std::min(tokens, most_rows);
   logits_ = buffer(logits_rows * config_.vocab_size, sizeof(float));
   gathered_residual_ = buffer(most_rows * hidden, sizeof(float));

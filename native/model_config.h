@@ -68,8 +68,9 @@ struct ModelOptions {
   int threads;
   int max_loras;  // adapter slots
   uint32_t seed;
-  bool warm_up;      // run the largest step, and every step that is recorded, before the first request
-  bool keep_logits;  // all raw logits of a step stay readable, for tests and tools
+  bool batch_invariant;  // a request's tokens never depend on its neighbours; always so on the CPU
+  bool warm_up;          // run the largest step, and every step that is recorded, before the first request
+  bool keep_logits;      // all raw logits of a step stay readable, for tests and tools
 };
 
 }  // namespace quire

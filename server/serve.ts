@@ -64,6 +64,7 @@ function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions
     nullStepMs: values['null-step-time'] as number,
     dtype: values.dtype as 'auto',
     kvCacheDtype: values['kv-cache-dtype'] as 'auto',
+    batchInvariant: values['batch-invariant'] === true,
     maxModelLen: values['max-model-len'] as number | null,
     maxNumSeqs: values['max-num-seqs'] as number,
     maxNumBatchedTokens: values['max-num-batched-tokens'] as number,

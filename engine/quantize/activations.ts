@@ -31,6 +31,7 @@ export class Activations {
       maxLogprobs: 0,
       maxLoras: 0,
       threads,
+      batchInvariant: false,
       warmUp: false,
       keepLogits: false,
       seed: 0,

@@ -43,6 +43,7 @@ class CpuBackend : public Backend {
   const Ops& ops() const override { return *ops_; }
   Executor& executor() override { return pool_; }
   int max_logits_rows() const override { return kLogitsRows; }
+  int padded_rows(int rows) const override { return rows; }
   size_t sample_scratch(int vocab_size) const override {
     return size_t{2} * pool_.num_threads() * vocab_size;
   }

@@ -1,5 +1,6 @@
 // The attention op: sequences with one query to paged_attention_decode, the others to
-// flash_attention_prefill.
+// flash_attention_prefill. The two add in different orders: batch-invariant, the second does everything,
+// since whether a prompt's chunk has one token depends on the neighbours.
 
 #include "cuda/attention_launch.h"
 #include "cuda/kernels.h"
@@ -30,6 +31,11 @@ void attend(const AttentionArgs& a, Stream& stream) {
                                         (a.soft_cap > 0 ? a.soft_cap : a.scale) * kLog2E,
                                         a.soft_cap > 0 ? a.scale / a.soft_cap : 0,
                                         static_cast<float*>(stream.scratch())};
+  if (stream.is_batch_invariant) {
+    AttentionArgs all = a;
+    all.num_decodes = 0;
+    return flash_attention_prefill(params, all, stream);
+  }
   if (a.num_decodes > 0) paged_attention_decode(params, a, stream);
   if (a.num_seqs > a.num_decodes) flash_attention_prefill(params, a, stream);
 }

@@ -69,8 +69,9 @@ const Ops& find_ops(const ModelOptions& options) {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(const ModelOptions& options)
-      : ops_(find_ops(options)), stream_(0), buffers_(stream_) {}
+  explicit CudaBackend(const ModelOptions& options) : ops_(find_ops(options)), stream_(0), buffers_(stream_) {
+    stream_.is_batch_invariant = options.batch_invariant;
+  }
   ~CudaBackend() override {
     stream_.synchronise();
     for (void* memory : weights_) stream_.release(memory);
@@ -80,6 +81,10 @@ class CudaBackend : public Backend {
   const Ops& ops() const override { return ops_; }
   Executor& executor() override { return stream_; }
   int max_logits_rows() const override { return kLogitsRows; }
+  int padded_rows(int rows) const override {
+    if (!stream_.is_batch_invariant) return rows;
+    return cuda::div_up(rows, cuda::kInvariantRows) * cuda::kInvariantRows;
+  }
   size_t sample_scratch(int vocab_size) const override { return size_t{kLogitsRows} * vocab_size; }
 
   int padded_head_size(int head_size) const override {

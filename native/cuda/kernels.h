@@ -23,7 +23,9 @@ template <typename T>
 void gelu_mul(const GatedActivationArgs& a, Executor& stream);
 template <typename T>
 void lora_matmul(const LoraMatmulArgs& a, Executor& stream);
-// Dense by cuBLASLt, 4-bit by awq_matmul.
+// Dense by cuBLASLt, 4-bit by awq_matmul. Where the stream is batch-invariant, rows up to the next multiple
+// of kInvariantRows are read and written.
+constexpr int kInvariantRows = 128;
 template <typename T>
 void matmul(const MatmulArgs& a, Executor& stream);
 // Sequences with one query by paged_attention_decode, the others by flash_attention_prefill.

@@ -1,5 +1,9 @@
 // The matmul op: 4-bit weights with few rows by awq_matmul, with many written out first; everything else
 // densely.
+//
+// cuBLASLt picks its algorithm, and with it the order of additions, by the number of rows. Batch-invariant,
+// it gets the same number every time: as many rows as a GPU multiplies in the time it takes to read the
+// weights. awq_matmul's order does not depend on the rows.
 
 #include "cuda/awq_launch.h"
 #include "cuda/awq_matmul.h"
@@ -20,12 +24,50 @@ __global__ void add_bias_kernel(T* out, int64_t out_stride, const float* bias, i
   value = from_float<T>(to_float(value) + bias[n]);
 }
 
+template <typename T>
+MatmulArgs from_row(const MatmulArgs& a, int first, int rows) {
+  MatmulArgs part = a;
+  const int64_t out_size = a.is_f32_out ? sizeof(float) : sizeof(T);
+  part.out = static_cast<char*>(a.out) + first * a.out_stride * out_size;
+  part.x = static_cast<const T*>(a.x) + first * a.x_stride;
+  part.num_tokens = rows;
+  return part;
+}
+
+template <typename T>
+void matmul_invariant(const MatmulArgs& a, Stream& stream) {
+  const bool is_w4 = a.weight->dtype == DType::kW4;
+  const int step = is_w4 ? kMaxAwqRows : kInvariantRows;
+  for (int first = 0; first < a.num_tokens; first += step) {
+    const int left = a.num_tokens - first;
+    if (is_w4) {
+      awq_matmul<T>(from_row<T>(a, first, left < step ? left : step), stream);
+    } else {
+      dense_matmul<T>(from_row<T>(a, first, step), stream);
+    }
+  }
+}
+
+template <typename T>
+void add_bias(const MatmulArgs& a, Stream& stream) {
+  if (a.bias == nullptr) return;
+  const int size = static_cast<int>(a.weight->rows);
+  launch("add_bias", add_bias_kernel<T>,
+         {static_cast<unsigned>(div_up(size, kThreads)), static_cast<unsigned>(a.num_tokens)}, kThreads, 0,
+         stream, static_cast<T*>(a.out), a.out_stride, static_cast<const float*>(a.bias->data), size);
+}
+
 }  // namespace
 
 template <typename T>
 void matmul(const MatmulArgs& a, Executor& executor) {
   Stream& stream = static_cast<Stream&>(executor);
   const Tensor& w = *a.weight;
+  if (stream.is_batch_invariant) {
+    matmul_invariant<T>(a, stream);
+    if (w.dtype != DType::kW4) add_bias<T>(a, stream);
+    return;
+  }
   if (w.dtype == DType::kW4 && a.num_tokens <= kMaxAwqRows) return awq_matmul<T>(a, stream);
   MatmulArgs dense = a;
   Tensor written_out = {stream.scratch(), DTypeOf<T>::value, w.rows, w.cols};
@@ -34,12 +76,7 @@ void matmul(const MatmulArgs& a, Executor& executor) {
     dense.weight = &written_out;
   }
   dense_matmul<T>(dense, stream);
-  if (a.bias == nullptr) return;
-  launch("add_bias", add_bias_kernel<T>,
-         {static_cast<unsigned>(div_up(static_cast<int>(w.rows), kThreads)),
-          static_cast<unsigned>(a.num_tokens)},
-         kThreads, 0, stream, static_cast<T*>(a.out), a.out_stride, static_cast<const float*>(a.bias->data),
-         static_cast<int>(w.rows));
+  add_bias<T>(a, stream);
 }
 
 template void matmul<Half>(const MatmulArgs&, Executor&);

@@ -65,6 +65,9 @@ class Stream : public Executor {
   uint32_t* counters() const { return counters_; }
   static constexpr int kCounters = 1 << 16;
 
+  // Every row's arithmetic is the same whatever rows come with it: slower (matmul.cu, attention.cu).
+  bool is_batch_invariant = false;
+
   // The dense matmul's own state; gone before the stream.
   std::shared_ptr<void> blas;
 

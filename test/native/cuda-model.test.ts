@@ -139,6 +139,26 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
     expect(Math.max(...errors)).toBeLessThan(largest / 8);
   });
 
+  it('computes the same bits in any chunks when batch-invariant, and only then', async () => {
+    const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
+    const logitsOf = (batchInvariant: boolean, chunkSize: number) => {
+      const options = {
+        backend: 'emulated',
+        dtype: 'bf16',
+        maxNumBatchedTokens: 50,
+        batchInvariant,
+      } as const;
+      const native = openForForward(model, options);
+      const logits = forward(native, tokenIds.slice(0, 40), chunkSize, 16);
+      native.close();
+      return logits;
+    };
+    const whole = logitsOf(true, 40);
+    expect(logitsOf(true, 7)).toEqual(whole);
+    expect(logitsOf(true, 1)).toEqual(whole);
+    expect(logitsOf(false, 1)).not.toEqual(logitsOf(false, 40));
+  });
+
   it('is the same after a warm-up, which leaves nothing behind', async () => {
     const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
     const options = { backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 96 } as const;

@@ -15,6 +15,7 @@ export const forwardOptions: NativeModelOptions = {
   maxLogprobs: 4,
   maxLoras: 2,
   threads: 2,
+  batchInvariant: false,
   warmUp: false,
   keepLogits: true,
   seed: 0,
