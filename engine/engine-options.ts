@@ -25,8 +25,8 @@ export interface EngineOptions {
   /** Form of the weights in memory; `auto` keeps the file's. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
   /**
-   * `auto` is float32 for float32 weights and bfloat16 otherwise; on a GPU, what it computes in. `fp8` (e4m3) is for
-   * GPUs.
+   * `auto` is float32 for float32 weights and bfloat16 otherwise; on a GPU, what it computes in. `fp8` (e4m3)
+   * is for GPUs.
    */
   kvCacheDtype?: 'auto' | 'float32' | 'bfloat16' | 'fp8';
   /** Prompt plus output tokens of one request; default the model's own limit. */
@@ -57,8 +57,8 @@ export interface EngineOptions {
   /** Threads that compute; null is one per core. */
   threads?: number | null;
   /**
-   * On a GPU, fixes every order of additions, so that a request's tokens never depend on its neighbours: slower. On the
-   * CPU it is always so.
+   * On a GPU, fixes every order of additions, so that a request's tokens never depend on its neighbours:
+   * slower. On the CPU it is always so.
    */
   batchInvariant?: boolean;
   /** Of dummy weights and of requests that bring none. Null draws one. */
