@@ -35,7 +35,7 @@ export function awqPartOf(name: string): { matrix: string; part: 'qweight' | 'qz
 
 /** The source of a 4-bit matrix of shape [out, in], its three tensors checked. */
 export function awqSource(
-  place: Pick<TensorSource, 'slot' | 'layer'>,
+  place: Pick<TensorSource, 'slot' | 'layer' | 'expert'>,
   matrix: string,
   [rows, cols]: readonly number[],
   { groupSize }: AwqConfig,

@@ -36,6 +36,11 @@ export interface ModelConfig {
   /** The same for logits. */
   logitSoftCap: number;
   tieWordEmbeddings: boolean;
+  /** 0: every layer has one MLP. Else intermediateSize is an expert's. */
+  numExperts: number;
+  expertsPerToken: number;
+  /** The weights of the chosen experts add up to 1. */
+  renormalisesExperts: boolean;
   /** Context the model was made for, in tokens. */
   maxPositionEmbeddings: number;
   /**
@@ -75,6 +80,7 @@ export const layerSlots = [
   'gate_proj',
   'up_proj',
   'down_proj',
+  'router',
   'gate_bias',
   'up_bias',
   'down_bias',
@@ -87,6 +93,8 @@ export interface TensorSource {
   slot: GlobalSlot | LayerSlot;
   /** 0..numLayers-1 for a layer slot, -1 for a global one. */
   layer: number;
+  /** -1 for a tensor of all. An expert's slots are gate_proj, up_proj and down_proj. */
+  expert: number;
   /** w4: 4-bit integers in groups, see `awq`. */
   dtype: WeightDtype | 'w4';
   /** [out, in] or [size]. */

@@ -13,6 +13,8 @@ interface Family {
   isGemma: boolean;
   /** Norms behind attention and MLP, capped scores and logits. */
   isGemma2: boolean;
+  /** Experts in every layer. */
+  hasExperts: boolean;
   /** Of a head when config.json is silent; null divides the hidden size. */
   headSize: number | null;
   /** transformers' defaults where config.json is silent. */
@@ -63,6 +65,7 @@ const llama: Family = {
   qkNorm: false,
   isGemma: false,
   isGemma2: false,
+  hasExperts: false,
   headSize: null,
   tieWordEmbeddings: false,
   normEps: 1e-6,
@@ -81,8 +84,16 @@ const gemma: Family = {
 const families: Record<string, Family> = {
   LlamaForCausalLM: llama,
   MistralForCausalLM: { ...llama, maxPositionEmbeddings: 131_072, slidingWindows: uniformWindow },
+  MixtralForCausalLM: {
+    ...llama,
+    hasExperts: true,
+    normEps: 1e-5,
+    maxPositionEmbeddings: 131_072,
+    slidingWindows: uniformWindow,
+  },
   Qwen2ForCausalLM: qwen2,
   Qwen3ForCausalLM: { ...qwen2, qkNorm: true },
+  Qwen3MoeForCausalLM: { ...qwen2, qkNorm: true, hasExperts: true },
   GemmaForCausalLM: gemma,
   Gemma2ForCausalLM: { ...gemma, isGemma2: true, slidingWindows: gemma2Windows },
 };
@@ -108,6 +119,30 @@ function activationOf(fields: Fields, { isGemma }: Family): ModelConfig['activat
   if (isGemma && name === 'gelu') return 'gelu_tanh';
   if (!Object.hasOwn(activations, name)) fields.fail(field, Object.keys(activations).join(', '));
   return activations[name];
+}
+
+type Mlp = Pick<ModelConfig, 'intermediateSize' | 'numExperts' | 'expertsPerToken' | 'renormalisesExperts'>;
+
+/** The MLPs: one a layer, or experts in every layer. */
+function mlpOf(fields: Fields, { hasExperts }: Family, architecture: string): Mlp {
+  if (!hasExperts) {
+    const intermediateSize = fields.integer('intermediate_size', 1, 1 << 22);
+    return { intermediateSize, numExperts: 0, expertsPerToken: 0, renormalisesExperts: false };
+  }
+  const isMixtral = architecture === 'MixtralForCausalLM';
+  if (!isMixtral) {
+    if (fields.integer('decoder_sparse_step', 0, 1 << 20, 1) !== 1) fields.fail('decoder_sparse_step', '1');
+    const dense = fields.get('mlp_only_layers') ?? [];
+    if (!Array.isArray(dense) || dense.length > 0) fields.fail('mlp_only_layers', 'no layer');
+  }
+  const countField = fields.get('num_local_experts') === undefined ? 'num_experts' : 'num_local_experts';
+  const numExperts = fields.integer(countField, 1, 512);
+  return {
+    intermediateSize: fields.integer(isMixtral ? 'intermediate_size' : 'moe_intermediate_size', 1, 1 << 22),
+    numExperts,
+    expertsPerToken: fields.integer('num_experts_per_tok', 1, Math.min(32, numExperts)),
+    renormalisesExperts: isMixtral || fields.boolean('norm_topk_prob', false),
+  };
 }
 
 /** Throws ModelError for anything this program does not know how to compute. */
@@ -139,7 +174,6 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
     architecture,
     vocabSize: fields.integer('vocab_size', 1, 1 << 24),
     hiddenSize,
-    intermediateSize: fields.integer('intermediate_size', 1, 1 << 22),
     numLayers,
     numHeads,
     numKvHeads,
@@ -154,6 +188,7 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
       1 / Math.sqrt(family.isGemma2 ? fields.number('query_pre_attn_scalar', 1, 1e6, 256) : headSize),
     attentionSoftCap: family.isGemma2 ? softCap(fields, 'attn_logit_softcapping', 50) : 0,
     logitSoftCap: family.isGemma2 ? softCap(fields, 'final_logit_softcapping', 30) : 0,
+    ...mlpOf(fields, family, architecture),
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', family.tieWordEmbeddings),
     maxPositionEmbeddings: fields.integer(
       'max_position_embeddings',

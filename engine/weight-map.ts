@@ -12,8 +12,8 @@ const globalNames: Record<string, GlobalSlot> = {
   'lm_head.weight': 'lm_head',
 };
 
-/** Names below `model.layers.N.`, as Llama, Mistral, Qwen2 and Qwen3 write them. */
-const layerNames: Record<string, LayerSlot> = {
+/** Names below `model.layers.N.` of what every layer has. */
+const attentionNames: Record<string, LayerSlot> = {
   'input_layernorm.weight': 'input_norm',
   'self_attn.q_proj.weight': 'q_proj',
   'self_attn.k_proj.weight': 'k_proj',
@@ -26,6 +26,10 @@ const layerNames: Record<string, LayerSlot> = {
   'self_attn.q_norm.weight': 'q_norm',
   'self_attn.k_norm.weight': 'k_norm',
   'post_attention_layernorm.weight': 'post_attention_norm',
+};
+
+const layerNames: Record<string, LayerSlot> = {
+  ...attentionNames,
   'mlp.gate_proj.weight': 'gate_proj',
   'mlp.up_proj.weight': 'up_proj',
   'mlp.down_proj.weight': 'down_proj',
@@ -42,8 +46,32 @@ const outNormNames: Record<string, LayerSlot> = {
   'post_feedforward_layernorm.weight': 'mlp_out_norm',
 };
 
-function namesOf({ outNorms }: ModelConfig): Record<string, LayerSlot> {
-  return outNorms ? outNormNames : layerNames;
+/** Mixtral's block, and what it calls an expert's matrices; the others say it plainly. */
+const mixtralExperts = {
+  block: 'block_sparse_moe',
+  matrices: { w1: 'gate_proj', w3: 'up_proj', w2: 'down_proj' },
+} as const;
+const plainExperts = {
+  block: 'mlp',
+  matrices: { gate_proj: 'gate_proj', up_proj: 'up_proj', down_proj: 'down_proj' },
+} as const;
+
+function expertsOf({ architecture }: ModelConfig): { block: string; matrices: Record<string, LayerSlot> } {
+  return architecture === 'MixtralForCausalLM' ? mixtralExperts : plainExperts;
+}
+
+function namesOf(config: ModelConfig): Record<string, LayerSlot> {
+  if (config.outNorms) return outNormNames;
+  if (config.numExperts === 0) return layerNames;
+  return { ...attentionNames, [`${expertsOf(config).block}.gate.weight`]: 'router' };
+}
+
+/** Names of one layer's experts, below `model.layers.N.`. */
+function expertNames(config: ModelConfig): string[] {
+  const { block, matrices } = expertsOf(config);
+  return Array.from({ length: config.numExperts }, (_, expert) =>
+    Object.keys(matrices).map((matrix) => `${block}.experts.${expert}.${matrix}.weight`),
+  ).flat();
 }
 
 /** Buffers that old checkpoints carry and nobody reads. */
@@ -75,6 +103,7 @@ export function shapesOf(config: ModelConfig): Record<GlobalSlot | LayerSlot, nu
     gate_proj: [inner, hidden],
     up_proj: [inner, hidden],
     down_proj: [hidden, inner],
+    router: [config.numExperts, hidden],
     gate_bias: [inner],
     up_bias: [inner],
     down_bias: [hidden],
@@ -95,8 +124,9 @@ function requiredNames(config: ModelConfig): string[] {
   const perLayer = Object.entries(namesOf(config)).filter(
     ([, slot]) => !optionalSlots.has(slot) && (config.qkNorm || (slot !== 'q_norm' && slot !== 'k_norm')),
   );
+  const names = [...perLayer.map(([name]) => name), ...expertNames(config)];
   const layers = Array.from({ length: config.numLayers }, (_, layer) =>
-    perLayer.map(([name]) => `model.layers.${layer}.${name}`),
+    names.map((name) => `model.layers.${layer}.${name}`),
   ).flat();
   const globals = Object.keys(globalNames).filter(
     (name) => name !== 'lm_head.weight' || !config.tieWordEmbeddings,
@@ -104,10 +134,23 @@ function requiredNames(config: ModelConfig): string[] {
   return [...globals, ...layers];
 }
 
-function slotOf(name: string, config: ModelConfig): { slot: GlobalSlot | LayerSlot; layer: number } | null {
+type Place = Pick<TensorSource, 'slot' | 'layer' | 'expert'>;
+
+function placeOf(name: string, config: ModelConfig): Place | null {
   const globalSlot = globalNames[name];
-  if (globalSlot !== undefined) return { slot: globalSlot, layer: -1 };
-  return layerSlotOf(name, config);
+  if (globalSlot !== undefined) return { slot: globalSlot, layer: -1, expert: -1 };
+  const place = layerSlotOf(name, config);
+  return place === null ? expertPlaceOf(name, config) : { ...place, expert: -1 };
+}
+
+function expertPlaceOf(name: string, config: ModelConfig): Place | null {
+  const match = /^model\.layers\.(\d+)\.(\w+)\.experts\.(\d+)\.(\w+)\.weight$/.exec(name);
+  if (match === null) return null;
+  const [layer, expert] = [Number(match[1]), Number(match[3])];
+  const { block, matrices } = expertsOf(config);
+  const isThere = match[2] === block && Object.hasOwn(matrices, match[4]);
+  if (!isThere || layer >= config.numLayers || expert >= config.numExperts) return null;
+  return { slot: matrices[match[4]], layer, expert };
 }
 
 /** The place of a tensor of a layer; null for any other. */
@@ -134,7 +177,7 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
   for (const entry of checkpoint.tensors.values()) {
     if (ignoredNames.test(entry.name)) continue;
     const quantised = config.awq === null ? null : awqPartOf(entry.name);
-    const place = slotOf(quantised === null ? entry.name : `${quantised.matrix}.weight`, config);
+    const place = placeOf(quantised === null ? entry.name : `${quantised.matrix}.weight`, config);
     if (place === null) {
       throw new ModelError(
         `${folder}: tensor ${entry.name} is not part of ${config.architecture}: it would be ignored`,
@@ -176,7 +219,7 @@ export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFile
     for (const p of ['q', 'k', 'v']) names.push(`model.layers.${layer}.self_attn.${p}_proj.bias`);
   }
   const tensors = names.map((name): TensorSource => {
-    const place = slotOf(name, config) as { slot: GlobalSlot | LayerSlot; layer: number };
+    const place = placeOf(name, config) as Place;
     const shape = shapes[place.slot];
     const bytes = shape.reduce((a, b) => a * b, 1) * (config.weightDtype === 'f32' ? 4 : 2);
     return { ...place, dtype: config.weightDtype, shape, file: -1, offset: 0, bytes };

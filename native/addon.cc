@@ -98,6 +98,9 @@ ModelConfig read_config(const Napi::Object& object) {
   config.attention_scale = static_cast<float>(number(object, "attentionScale", 0, 1e6));
   config.attention_soft_cap = static_cast<float>(number(object, "attentionSoftCap", 0, 1e6));
   config.logit_soft_cap = static_cast<float>(number(object, "logitSoftCap", 0, 1e6));
+  config.num_experts = count(object, "numExperts", 0, 1 << 16);
+  config.experts_per_token = count(object, "expertsPerToken", 0, 1 << 16);
+  config.renormalises_experts = flag(object, "renormalisesExperts");
   const Napi::Value freqs = field(object, "ropeInvFreq");
   const size_t num_freqs = freqs.IsTypedArray() ? freqs.As<Napi::TypedArray>().ElementLength() : 0;
   if (num_freqs > static_cast<size_t>(config.head_size) / 2) {
@@ -120,6 +123,7 @@ TensorSource read_tensor(const Napi::Object& object) {
   TensorSource source;
   source.slot = text(object, "slot");
   source.layer = count(object, "layer", -1, 10000);
+  source.expert = count(object, "expert", -1, 1 << 16);
   if (field(object, "dtype").ToString().Utf8Value() == "w4") {
     source.dtype = DType::kW4;
     const Napi::Object awq = field(object, "awq").ToObject();

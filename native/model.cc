@@ -57,7 +57,8 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
       options_(options),
       weights_(config, files, options, *backend_),
       arena_(options.sizes),
-      adapters_(config, config_.head_size, options.max_loras, *backend_) {
+      adapters_(config, config_.head_size, options.max_loras, *backend_),
+      moe_(config_, options_, weights_, *backend_) {
   const size_t tokens = backend_->padded_rows(options.sizes.max_num_batched_tokens);
   const size_t q_size = size_t{static_cast<size_t>(config_.num_heads)} * config_.head_size;
   const size_t kv_size = size_t{static_cast<size_t>(config_.num_kv_heads)} * config_.head_size;
@@ -108,7 +109,7 @@ int64_t Model::workspace_bytes() const {
                              &gathered_residual_, &gathered_hidden_, &logits_, &scratch_}) {
     bytes += buffer->bytes();
   }
-  return static_cast<int64_t>(bytes) + arena_.bytes();
+  return static_cast<int64_t>(bytes + moe_.bytes()) + arena_.bytes();
 }
 
 void Model::warm_up() {
@@ -255,7 +256,11 @@ void Model::forward_layer(int layer, const StepShape& shape) {
   ops_.rms_norm({hidden_.get(), residual, hidden_.get(), &weights.post_attention_norm, num_tokens,
                  config_.hidden_size, config_.norm_eps},
                 executor_);
-  mlp_block(layer, num_tokens);
+  if (config_.num_experts > 0) {
+    moe_.forward(hidden_.get(), layer, num_tokens);
+  } else {
+    mlp_block(layer, num_tokens);
+  }
 }
 
 void Model::attention_block(int layer, const StepShape& shape) {

@@ -10,6 +10,7 @@
 #include "arena.h"
 #include "backend.h"
 #include "model_config.h"
+#include "moe.h"
 #include "ops.h"
 #include "weights.h"
 
@@ -89,6 +90,7 @@ class Model {
   Weights weights_;
   Arena arena_;
   Adapters adapters_;
+  Moe moe_;
   const Batch* batch_ = nullptr;  // of the step under way, as the ops can read it
 
   int num_blocks_ = 0;

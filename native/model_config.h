@@ -27,6 +27,9 @@ struct ModelConfig {
   float attention_scale;
   float attention_soft_cap;  // 0 is off, here and below
   float logit_soft_cap;
+  int num_experts;  // 0: every layer has one MLP; else intermediate_size is an expert's
+  int experts_per_token;
+  bool renormalises_experts;  // weights of the chosen ones add up to 1
   std::vector<float> rope_inv_freq;
   std::vector<int32_t> sliding_windows;  // [num_layers], 0 is all
 };
@@ -40,6 +43,7 @@ struct FilePart {
 struct TensorSource {
   std::string slot;
   int layer;  // -1 for a global slot
+  int expert = -1;
   DType dtype;
   int64_t rows;  // 1 for a vector
   int64_t cols;

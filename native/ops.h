@@ -157,6 +157,51 @@ struct GatedActivationArgs {
   int size;
 };
 
+// Which experts a token goes to (Switch Transformers, arXiv 2101.03961; Mixtral, arXiv 2401.04088). The top_k
+// likeliest by logits, ties to the lower number; weights are the softmax over all experts, or over the chosen
+// ones (`renormalises`). Rows sorted by expert, in the order of their tokens within one:
+// places[t, j] is the row of token t's j-th choice, source_rows[row] its token, and expert e owns rows
+// [expert_start[e], expert_start[e + 1]).
+struct MoeRouteArgs {
+  float* weights;         // out [T, top_k]
+  int32_t* expert_ids;    // out [T, top_k]
+  int32_t* places;        // out [T, top_k]
+  int32_t* source_rows;   // out [T * top_k]
+  int32_t* expert_start;  // out [num_experts + 1]
+  const float* logits;    // [T, num_experts]
+  int num_tokens;
+  int num_experts;  // at most kMaxExperts
+  int top_k;        // at most kMaxChosenExperts
+  bool renormalises;
+};
+
+constexpr int kMaxExperts = 512;
+constexpr int kMaxChosenExperts = 32;
+
+// out[row, :] = x[row, :] W_e^T for the rows of each expert e. x [rows, K] dense, out [rows, N] with row
+// stride out_stride.
+struct GroupedMatmulArgs {
+  void* out;
+  const void* x;
+  const Tensor* weights;        // [num_experts], each [N, K]
+  const void* const* pointers;  // their data again, where the ops can read it
+  const int32_t* expert_start;  // of MoeRouteArgs
+  int num_experts;
+  int num_rows;
+  int64_t out_stride;
+};
+
+// out[t, :] = sum_j weights[t, j] * y[places[t, j], :]. out [T, size], y [T * top_k, size].
+struct MoeCombineArgs {
+  void* out;
+  const void* y;
+  const float* weights;
+  const int32_t* places;
+  int num_tokens;
+  int top_k;
+  int size;
+};
+
 // out[r, :] = x[rows[r], :]. Brings the rows whose logits are wanted together. x [T, size], out [L, size],
 // elements of element_size bytes.
 struct GatherRowsArgs {
@@ -204,6 +249,9 @@ struct Ops {
   void (*attention)(const AttentionArgs&, Executor&);
   void (*silu_mul)(const GatedActivationArgs&, Executor&);
   void (*gelu_mul)(const GatedActivationArgs&, Executor&);
+  void (*moe_route)(const MoeRouteArgs&, Executor&);
+  void (*grouped_matmul)(const GroupedMatmulArgs&, Executor&);
+  void (*moe_combine)(const MoeCombineArgs&, Executor&);
   void (*soft_cap)(const SoftCapArgs&, Executor&);
   void (*gather_rows)(const GatherRowsArgs&, Executor&);
   void (*sample)(const SampleArgs&, Executor&);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <map>
 #include <stdexcept>
+#include <tuple>
 
 #include "adapters.h"
 #include "float16.h"
@@ -51,9 +52,10 @@ std::vector<Slot> layer_slots(const ModelConfig& c) {
           {"post_attention_norm", &L::post_attention_norm, 1, hidden, true},
           {"attention_out_norm", &L::attention_out_norm, 1, hidden, c.out_norms},
           {"mlp_out_norm", &L::mlp_out_norm, 1, hidden, c.out_norms},
-          {"gate_proj", &L::gate_proj, inner, hidden, true},
-          {"up_proj", &L::up_proj, inner, hidden, true},
-          {"down_proj", &L::down_proj, hidden, inner, true},
+          {"gate_proj", &L::gate_proj, inner, hidden, c.num_experts == 0},
+          {"up_proj", &L::up_proj, inner, hidden, c.num_experts == 0},
+          {"down_proj", &L::down_proj, hidden, inner, c.num_experts == 0},
+          {"router", &L::router, c.num_experts, hidden, c.num_experts > 0},
           {"gate_bias", &L::gate_bias, 1, inner, false},
           {"up_bias", &L::up_bias, 1, inner, false},
           {"down_bias", &L::down_bias, 1, hidden, false}};
@@ -65,7 +67,8 @@ std::string shape_text(int64_t rows, int64_t cols) {
 }
 
 std::string source_name(const TensorSource& source) {
-  return source.layer < 0 ? source.slot : "layer " + std::to_string(source.layer) + " " + source.slot;
+  const std::string layer = source.layer < 0 ? "" : "layer " + std::to_string(source.layer) + " ";
+  return layer + source.slot + (source.expert < 0 ? "" : " of expert " + std::to_string(source.expert));
 }
 
 void check_shape(const TensorSource& source, int64_t rows, int64_t cols) {
@@ -120,26 +123,43 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
     : pool_(options.threads) {
   check_fit(files, backend);
   for (const std::string& path : files.paths) map_file(path);
-  std::map<std::pair<int, std::string>, const TensorSource*> sources;
-  for (const TensorSource& source : files.tensors) sources[{source.layer, source.slot}] = &source;
-  const auto find = [&](int layer, const char* slot, int64_t rows, int64_t cols, bool is_required) {
-    const auto found = sources.find({layer, slot});
+  std::map<std::tuple<int, int, std::string>, const TensorSource*> sources;
+  for (const TensorSource& source : files.tensors) {
+    sources[{source.layer, source.expert, source.slot}] = &source;
+  }
+  const auto find = [&](const TensorSource& wanted, bool is_required) {
+    const auto found = sources.find({wanted.layer, wanted.expert, wanted.slot});
     if (found == sources.end()) {
-      const std::string where = layer < 0 ? "" : "layer " + std::to_string(layer) + " ";
-      if (is_required) throw std::runtime_error("tensor " + where + slot + " is missing");
+      if (is_required) throw std::runtime_error("tensor " + source_name(wanted) + " is missing");
       return Tensor{};
     }
-    check_shape(*found->second, rows, cols);
+    check_shape(*found->second, wanted.rows, wanted.cols);
     return place(*found->second, config, options, backend);
   };
-  embed_tokens = find(-1, "embed_tokens", config.vocab_size, config.hidden_size, true);
-  final_norm = find(-1, "final_norm", 1, config.hidden_size, true);
-  lm_head = find(-1, "lm_head", config.vocab_size, config.hidden_size, false);
+  const int64_t vocab = config.vocab_size, hidden = config.hidden_size, inner = config.intermediate_size;
+  const auto source_of = [](const char* slot, int layer, int expert, int64_t rows, int64_t cols) {
+    TensorSource source;
+    source.slot = slot;
+    source.layer = layer;
+    source.expert = expert;
+    source.rows = rows;
+    source.cols = cols;
+    return source;
+  };
+  embed_tokens = find(source_of("embed_tokens", -1, -1, vocab, hidden), true);
+  final_norm = find(source_of("final_norm", -1, -1, 1, hidden), true);
+  lm_head = find(source_of("lm_head", -1, -1, vocab, hidden), false);
   if (!lm_head) lm_head = embed_tokens;
   layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; layer++) {
+    LayerWeights& weights = layers[layer];
     for (const Slot& slot : layer_slots(config)) {
-      layers[layer].*slot.tensor = find(layer, slot.name, slot.rows, slot.cols, slot.is_required);
+      weights.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
+    }
+    for (int expert = 0; expert < config.num_experts; expert++) {
+      weights.expert_gate.push_back(find(source_of("gate_proj", layer, expert, inner, hidden), true));
+      weights.expert_up.push_back(find(source_of("up_proj", layer, expert, inner, hidden), true));
+      weights.expert_down.push_back(find(source_of("down_proj", layer, expert, hidden, inner), true));
     }
   }
 }
@@ -216,6 +236,9 @@ Tensor Weights::read_awq(const TensorSource& source) {
 
 Tensor Weights::place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                       Backend& backend) {
+  if (source.expert >= 0 && source.dtype == DType::kW4 && backend.total_bytes() > 0) {
+    throw std::runtime_error("4-bit experts are not supported on a GPU");
+  }
   const int padded = backend.padded_head_size(config.head_size);
   Tensor host = read(source, options);
   if (config.norm_offset && source.slot.find("norm") != std::string::npos) host = plus_one(host);

@@ -24,6 +24,9 @@ struct LayerWeights {
   Tensor mlp_out_norm;         // with out_norms
   Tensor gate_proj, up_proj, down_proj;
   Tensor gate_bias, up_bias, down_bias;
+  // A mixture of experts has these instead of gate, up and down.
+  Tensor router;                                            // [num_experts, H]
+  std::vector<Tensor> expert_gate, expert_up, expert_down;  // [num_experts] each
 };
 
 class Weights {

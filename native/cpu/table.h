@@ -5,6 +5,7 @@
 #include "cpu/elementwise.h"
 #include "cpu/lora.h"
 #include "cpu/matmul.h"
+#include "cpu/moe.h"
 #include "cpu/sampler.h"
 #include "ops.h"
 #include "thread_pool.h"
@@ -23,6 +24,9 @@ constexpr Ops make_table(const char* name) {
           on_threads<attention>,
           on_threads<silu_mul>,
           on_threads<gelu_mul>,
+          on_threads<moe_route>,
+          on_threads<grouped_matmul>,
+          on_threads<moe_combine>,
           on_threads<soft_cap>,
           on_threads<gather_rows>,
           on_threads<sample>,

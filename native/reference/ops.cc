@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "float16.h"
@@ -189,6 +190,58 @@ void gelu_mul(const GatedActivationArgs& a, ThreadPool&) {
   }
 }
 
+void moe_route(const MoeRouteArgs& a, ThreadPool&) {
+  std::vector<std::vector<std::pair<int, int>>> rows(a.num_experts);  // token, choice
+  for (int t = 0; t < a.num_tokens; t++) {
+    const float* logits = a.logits + int64_t{t} * a.num_experts;
+    std::vector<int> order(a.num_experts);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int x, int y) { return logits[x] > logits[y]; });
+    double sum = 0;
+    for (int j = 0; j < (a.renormalises ? a.top_k : a.num_experts); j++) {
+      sum += std::exp(double{logits[order[j]]} - logits[order[0]]);
+    }
+    for (int j = 0; j < a.top_k; j++) {
+      const int64_t at = int64_t{t} * a.top_k + j;
+      a.weights[at] = static_cast<float>(std::exp(double{logits[order[j]]} - logits[order[0]]) / sum);
+      a.expert_ids[at] = order[j];
+      rows[order[j]].push_back({t, j});
+    }
+  }
+  int row = 0;
+  for (int e = 0; e < a.num_experts; e++) {
+    a.expert_start[e] = row;
+    for (const auto& [t, j] : rows[e]) {
+      a.places[int64_t{t} * a.top_k + j] = row;
+      a.source_rows[row++] = t;
+    }
+  }
+  a.expert_start[a.num_experts] = row;
+}
+
+void grouped_matmul(const GroupedMatmulArgs& a, ThreadPool& pool) {
+  for (int e = 0; e < a.num_experts; e++) {
+    const Tensor& w = a.weights[e];
+    const int64_t first = a.expert_start[e];
+    const int rows = a.expert_start[e + 1] - a.expert_start[e];
+    matmul({f32(a.out) + first * a.out_stride, f32(a.x) + first * w.cols, &w, nullptr, rows, w.cols,
+            a.out_stride},
+           pool);
+  }
+}
+
+void moe_combine(const MoeCombineArgs& a, ThreadPool&) {
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    for (int i = 0; i < a.size; i++) {
+      double sum = 0;
+      for (int64_t j = t * a.top_k; j < (t + 1) * a.top_k; j++) {
+        sum += double{a.weights[j]} * f32(a.y)[int64_t{a.places[j]} * a.size + i];
+      }
+      f32(a.out)[t * a.size + i] = static_cast<float>(sum);
+    }
+  }
+}
+
 void soft_cap(const SoftCapArgs& a, ThreadPool&) {
   for (int64_t i = 0; i < a.count; i++) {
     a.values[i] = static_cast<float>(a.cap * std::tanh(double{a.values[i]} / a.cap));
@@ -233,6 +286,9 @@ const Ops& reference_ops() {
                           on_threads<attention>,
                           on_threads<silu_mul>,
                           on_threads<gelu_mul>,
+                          on_threads<moe_route>,
+                          on_threads<grouped_matmul>,
+                          on_threads<moe_combine>,
                           on_threads<soft_cap>,
                           on_threads<gather_rows>,
                           on_threads<sample>,

@@ -14,7 +14,9 @@ import torch
 from transformers import (
     Gemma2Config, Gemma2ForCausalLM, GemmaConfig, GemmaForCausalLM,
     LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+    MixtralConfig, MixtralForCausalLM,
     Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    Qwen3MoeConfig, Qwen3MoeForCausalLM,
 )
 
 SMALL = dict(vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, max_position_embeddings=256)
@@ -38,6 +40,12 @@ FAMILIES = {
     "gemma2": (Gemma2ForCausalLM, Gemma2Config(
         **SMALL, num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=9, query_pre_attn_scalar=24,
         attn_logit_softcapping=2.0, final_logit_softcapping=3.0), torch.float32, False),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(
+        **SMALL, num_attention_heads=4, num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2),
+        torch.bfloat16, False),
+    "qwen3-moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig(
+        **SMALL, num_attention_heads=4, num_key_value_heads=2, head_dim=16, moe_intermediate_size=24, num_experts=6,
+        num_experts_per_tok=3, norm_topk_prob=False), torch.float32, False),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config(
         **SMALL, num_attention_heads=4, num_key_value_heads=2, head_dim=16), torch.float32, False),
 }

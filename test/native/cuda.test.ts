@@ -12,6 +12,7 @@ const groups = [
   'elementwise',
   'paged_attention_decode',
   'flash_attention_prefill',
+  'moe',
   'feed_back',
   'sampler',
   'awq_matmul',

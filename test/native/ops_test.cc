@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "float16.h"
+#include "moe_cases.h"
 #include "ops.h"
 #include "philox.h"
 #include "sampler_cases.h"
@@ -472,6 +473,7 @@ int main(int argc, char** argv) {
       {"rms_norm", test_rms_norm},
       {"rms_norm", test_rms_norm_alone},
       {"soft_cap", test_soft_cap},
+      {"moe", test_moe},
       {"activations", test_activations},
       {"rope", test_rope_and_cache},
       {"attention", test_attention},

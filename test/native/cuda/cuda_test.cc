@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
                 {"elementwise", test_elementwise},
                 {"paged_attention_decode", test_attention_decode},
                 {"flash_attention_prefill", test_attention_prefill},
+                {"moe", test_moe_kernels},
                 {"feed_back", test_feed_back},
                 {"sampler", test_sampling},
                 {"awq_matmul", test_awq}};
