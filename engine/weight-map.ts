@@ -209,6 +209,15 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
   return { paths: checkpoint.paths, tensors };
 }
 
+function isQuantised(slot: string): boolean {
+  return slot.endsWith('_proj');
+}
+
+function dummyAwq(place: Place, shape: number[], group: number): TensorSource {
+  const nothing = { file: -1, offset: 0, bytes: 0 };
+  return { ...place, dtype: 'w4', shape, ...nothing, awq: { group, qzeros: nothing, scales: nothing } };
+}
+
 /** The same slots filled with seeded random numbers: a config alone is enough. */
 export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFiles {
   const shapes = shapesOf(config);
@@ -222,6 +231,7 @@ export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFile
     const place = placeOf(name, config) as Place;
     const shape = shapes[place.slot];
     const bytes = shape.reduce((a, b) => a * b, 1) * (config.weightDtype === 'f32' ? 4 : 2);
+    if (config.awq !== null && isQuantised(place.slot)) return dummyAwq(place, shape, config.awq.groupSize);
     return { ...place, dtype: config.weightDtype, shape, file: -1, offset: 0, bytes };
   });
   return { paths: [], tensors };

@@ -208,6 +208,7 @@ Tensor Weights::read_awq(const TensorSource& source) {
                              std::to_string(source.group));
   }
   const int64_t groups = cols / source.group;
+  if (source.file < 0) return dummy_w4(source, groups);
   const char* qweight = part(source, {source.file, source.offset, source.bytes}, rows * cols / 2);
   const char* qzeros = part(source, source.qzeros, groups * rows / 2);
   const char* file_scales = part(source, source.scales, groups * rows * 2);
@@ -232,6 +233,24 @@ Tensor Weights::read_awq(const TensorSource& source) {
     }
   });
   return {data, DType::kW4, rows, cols, {scales, zeros, source.group}};
+}
+
+// Seeded random integers around the middle, of kDummyStddev like the others.
+Tensor Weights::dummy_w4(const TensorSource& source, int64_t groups) {
+  constexpr float kStddevOfUniform = 4.6f;  // of the integers 0 to 15
+  const int64_t count = source.rows * source.cols;
+  auto* data = static_cast<uint8_t*>(allocate(count / 2));
+  auto* scales = static_cast<float*>(allocate(source.rows * groups * 4));
+  auto* zeros = static_cast<uint8_t*>(allocate(source.rows * groups));
+  const uint64_t stream = stream_of(source);
+  pool_.parallel_for(source.rows, [&](int64_t row, int) {
+    for (int64_t i = row * source.cols / 2; i < (row + 1) * source.cols / 2; i++) {
+      data[i] = static_cast<uint8_t>(philox4x32(0, 0, static_cast<uint64_t>(i), stream).words[0]);
+    }
+    std::fill(scales + row * groups, scales + (row + 1) * groups, kDummyStddev / kStddevOfUniform);
+    std::fill(zeros + row * groups, zeros + (row + 1) * groups, uint8_t{8});
+  });
+  return {data, DType::kW4, source.rows, source.cols, {scales, zeros, source.group}};
 }
 
 Tensor Weights::place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,

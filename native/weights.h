@@ -57,6 +57,7 @@ class Weights {
   // The tensor in the host's memory.
   Tensor read(const TensorSource& source, const ModelOptions& options);
   Tensor read_awq(const TensorSource& source);
+  Tensor dummy_w4(const TensorSource& source, int64_t groups);
   // A norm's weight from a file that holds what is over 1.
   Tensor plus_one(const Tensor& norm);
   // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.
