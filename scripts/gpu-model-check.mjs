@@ -1,10 +1,12 @@
-// Whole models on a GPU, for scripts/gpu-check: the same logits as on the CPU, and tokens a second with dummy weights.
+// Whole models on a GPU, for scripts/gpu-check: the same logits as on the CPU, and tokens a second with dummy
+// weights.
 //
-//   node scripts/gpu-model-check.mjs [--backend cuda] [--model FOLDER] [--shape FILE] [--streams 256] [--in 512] [--out 256]
+//   node scripts/gpu-model-check.mjs [--backend cuda] [--model FOLDER] [--shape FILE]
+//                                    [--streams 256] [--in 512] [--out 256]
 //
-// FOLDER: a model to compare (default the one that ships). FILE: a config.json whose shape is measured (default
-// scripts/shapes/llama-3.1-8b.json). One JSON line a row; exit status 1 when logits differ. Needs a built quire. Backend
-// null measures the host's part of a step alone.
+// FOLDER: a model to compare (default the one that ships). FILE: a config.json whose shape is measured
+// (default scripts/shapes/llama-3.1-8b.json). One JSON line a row; exit status 1 when logits differ. Needs a
+// built quire. Backend null measures the host's part of a step alone.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
