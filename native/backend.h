@@ -57,6 +57,8 @@ class Backend {
   virtual size_t total_bytes() const = 0;
   virtual size_t free_bytes() const = 0;
 
+  // Whether matrices with the same inputs are better multiplied as one.
+  virtual bool joins() const = 0;
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;

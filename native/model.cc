@@ -238,10 +238,6 @@ StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows) con
   return shape;
 }
 
-void* Model::at(const BackendMemory& buffer, int64_t offset) const {
-  return static_cast<char*>(buffer.get()) + offset * static_cast<int64_t>(dtype_size(ops_.activations));
-}
-
 // The residual stream is in residual_; what the previous block adds to it is in hidden_, folded in by the
 // next norm.
 void Model::forward_layer(int layer, const StepShape& shape) {
@@ -270,9 +266,8 @@ void Model::attention_block(int layer, const StepShape& shape) {
   const int64_t q_size = int64_t{config_.num_heads} * config_.head_size;
   const int64_t kv_size = int64_t{config_.num_kv_heads} * config_.head_size;
   const int64_t stride = q_size + 2 * kv_size;
-  project(qkv_.get(), stride, hidden_.get(), layer, Projection::kQ, num_tokens);
-  project(at(qkv_, q_size), stride, hidden_.get(), layer, Projection::kK, num_tokens);
-  project(at(qkv_, q_size + kv_size), stride, hidden_.get(), layer, Projection::kV, num_tokens);
+  project_side_by_side(qkv_.get(), stride, hidden_.get(), layer, weights.qkv_proj, weights.qkv_bias,
+                       {Projection::kQ, Projection::kK, Projection::kV}, num_tokens);
   ops_.rope_and_cache({qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
                        config_.qk_norm ? &weights.q_norm : nullptr,
                        config_.qk_norm ? &weights.k_norm : nullptr, config_.norm_eps, num_tokens,
@@ -289,8 +284,9 @@ void Model::attention_block(int layer, const StepShape& shape) {
 
 void Model::mlp_block(int layer, int num_tokens) {
   const int64_t inner = config_.intermediate_size;
-  project(gate_up_.get(), 2 * inner, hidden_.get(), layer, Projection::kGate, num_tokens);
-  project(at(gate_up_, inner), 2 * inner, hidden_.get(), layer, Projection::kUp, num_tokens);
+  const LayerWeights& weights = weights_.layers[layer];
+  project_side_by_side(gate_up_.get(), 2 * inner, hidden_.get(), layer, weights.gate_up_proj,
+                       weights.gate_up_bias, {Projection::kGate, Projection::kUp}, num_tokens);
   const auto activation = config_.is_gelu ? ops_.gelu_mul : ops_.silu_mul;
   activation({activated_.get(), gate_up_.get(), num_tokens, config_.intermediate_size}, executor_);
   project(hidden_.get(), config_.hidden_size, activated_.get(), layer, Projection::kDown, num_tokens);
@@ -309,20 +305,46 @@ void Model::matmul(void* out, int64_t out_stride, const void* x, const Tensor& w
               executor_);
 }
 
-void Model::project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
-                    int num_tokens) {
+const Tensor& Model::weight_of(int layer, Projection projection) const {
   const LayerWeights& w = weights_.layers[layer];
   const Tensor* const weights[] = {&w.q_proj,    &w.k_proj,  &w.v_proj,   &w.o_proj,
                                    &w.gate_proj, &w.up_proj, &w.down_proj};
+  return *weights[static_cast<int>(projection)];
+}
+
+void Model::project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
+                    int num_tokens) {
+  const LayerWeights& w = weights_.layers[layer];
   const Tensor* const biases[] = {&w.q_bias,    &w.k_bias,  &w.v_bias,   &w.o_bias,
                                   &w.gate_bias, &w.up_bias, &w.down_bias};
-  const Tensor& weight = *weights[static_cast<int>(projection)];
+  const Tensor& weight = weight_of(layer, projection);
   if (layer == capture_layer_) {
     const float* inputs = f32(x);
     captured_[static_cast<int>(projection)].assign(inputs, inputs + int64_t{num_tokens} * weight.cols);
   }
   matmul(out, out_stride, x, weight, *biases[static_cast<int>(projection)], num_tokens);
+  adapt(out, out_stride, x, layer, projection, num_tokens);
+}
+
+void Model::project_side_by_side(void* out, int64_t out_stride, const void* x, int layer,
+                                 const Tensor& joined, const Tensor& bias,
+                                 std::initializer_list<Projection> parts, int num_tokens) {
+  if (joined) matmul(out, out_stride, x, joined, bias, num_tokens);
+  for (Projection part : parts) {
+    if (joined) {
+      adapt(out, out_stride, x, layer, part, num_tokens);
+    } else {
+      project(out, out_stride, x, layer, part, num_tokens);
+    }
+    out = static_cast<char*>(out) +
+          weight_of(layer, part).rows * static_cast<int64_t>(dtype_size(ops_.activations));
+  }
+}
+
+void Model::adapt(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
+                  int num_tokens) {
   if (!uses_adapters_) return;
+  const Tensor& weight = weight_of(layer, projection);
   ops_.lora_matmul({out, x, adapters_.matrices(layer, projection), batch_->token_slots, num_tokens,
                     weight.cols, weight.rows, weight.cols, out_stride},
                    executor_);

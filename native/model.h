@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -67,10 +68,14 @@ class Model {
   void attention_block(int layer, const StepShape& shape);
   void mlp_block(int layer, int num_tokens);
   void normalise_hidden(const Tensor& weight, int num_tokens);
-  // `offset` in elements of an activation buffer.
-  void* at(const BackendMemory& buffer, int64_t offset) const;
   void matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
               int num_tokens, bool is_f32_out = false);
+  const Tensor& weight_of(int layer, Projection projection) const;
+  // Several with the same inputs, whose outputs lie side by side: by the joined matrix where there is one.
+  void project_side_by_side(void* out, int64_t out_stride, const void* x, int layer, const Tensor& joined,
+                            const Tensor& bias, std::initializer_list<Projection> parts, int num_tokens);
+  // What the adapters of the rows add to a projection.
+  void adapt(void* out, int64_t out_stride, const void* x, int layer, Projection projection, int num_tokens);
   // matmul, and what the adapters of the rows add to it.
   void project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
                int num_tokens);

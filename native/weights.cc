@@ -134,7 +134,7 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
       return Tensor{};
     }
     check_shape(*found->second, wanted.rows, wanted.cols);
-    return place(*found->second, config, options, backend);
+    return prepare(*found->second, config, options, backend);
   };
   const int64_t vocab = config.vocab_size, hidden = config.hidden_size, inner = config.intermediate_size;
   const auto source_of = [](const char* slot, int layer, int expert, int64_t rows, int64_t cols) {
@@ -146,21 +146,35 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
     source.cols = cols;
     return source;
   };
-  embed_tokens = find(source_of("embed_tokens", -1, -1, vocab, hidden), true);
-  final_norm = find(source_of("final_norm", -1, -1, 1, hidden), true);
-  lm_head = find(source_of("lm_head", -1, -1, vocab, hidden), false);
+  const auto placed = [&](const TensorSource& source, bool is_required) {
+    return put(find(source, is_required), backend);
+  };
+  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true);
+  final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true);
+  lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false);
   if (!lm_head) lm_head = embed_tokens;
   layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; layer++) {
-    LayerWeights& weights = layers[layer];
-    for (const Slot& slot : layer_slots(config)) {
-      weights.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
+    LayerWeights& w = layers[layer];
+    const std::vector<Slot> slots = layer_slots(config);
+    for (const Slot& slot : slots) {
+      w.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
     }
+    if (backend.joins()) {
+      join_matrices(w.qkv_proj, w.qkv_bias, {&w.q_proj, &w.k_proj, &w.v_proj},
+                    {&w.q_bias, &w.k_bias, &w.v_bias});
+      join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias});
+    }
+    for (const Slot& slot : slots) w.*slot.tensor = put(w.*slot.tensor, backend);
+    for (Tensor* joined : {&w.qkv_proj, &w.qkv_bias, &w.gate_up_proj, &w.gate_up_bias})
+      *joined = put(*joined, backend);
+    if (backend.joins()) owned_.clear();
     for (int expert = 0; expert < config.num_experts; expert++) {
-      weights.expert_gate.push_back(find(source_of("gate_proj", layer, expert, inner, hidden), true));
-      weights.expert_up.push_back(find(source_of("up_proj", layer, expert, inner, hidden), true));
-      weights.expert_down.push_back(find(source_of("down_proj", layer, expert, hidden, inner), true));
+      w.expert_gate.push_back(placed(source_of("gate_proj", layer, expert, inner, hidden), true));
+      w.expert_up.push_back(placed(source_of("up_proj", layer, expert, inner, hidden), true));
+      w.expert_down.push_back(placed(source_of("down_proj", layer, expert, hidden, inner), true));
     }
+    if (backend.joins()) owned_.clear();
   }
 }
 
@@ -253,8 +267,8 @@ Tensor Weights::dummy_w4(const TensorSource& source, int64_t groups) {
   return {data, DType::kW4, source.rows, source.cols, {scales, zeros, source.group}};
 }
 
-Tensor Weights::place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
-                      Backend& backend) {
+Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
+                        const Backend& backend) {
   if (source.expert >= 0 && source.dtype == DType::kW4 && backend.total_bytes() > 0) {
     throw std::runtime_error("4-bit experts are not supported on a GPU");
   }
@@ -262,12 +276,68 @@ Tensor Weights::place(const TensorSource& source, const ModelConfig& config, con
   Tensor host = read(source, options);
   if (config.norm_offset && source.slot.find("norm") != std::string::npos) host = plus_one(host);
   if (padded != config.head_size) host = pad_heads(host, source.slot, config.head_size, padded);
+  return host;
+}
+
+Tensor Weights::put(const Tensor& host, Backend& backend) {
+  if (!host) return host;
   const Tensor placed = backend.place(host);
-  if (placed.data != host.data) owned_.clear();
   const int64_t count = placed.rows * placed.cols;
   bytes_ += placed.dtype == DType::kW4 ? count / 2 + count / placed.w4.group * 5
                                        : count * static_cast<int64_t>(dtype_size(placed.dtype));
   return placed;
+}
+
+Tensor Weights::join(const std::vector<Tensor>& parts) {
+  Tensor joined = parts[0];
+  joined.rows = 0;
+  for (const Tensor& part : parts) {
+    if (!part || part.dtype != joined.dtype || part.cols != joined.cols || part.w4.group != joined.w4.group)
+      return {};
+    joined.rows += part.rows;
+  }
+  // Rows lie one after the other in every form.
+  const auto stack = [&](int64_t bytes_per_row, const auto& data_of) {
+    char* to = static_cast<char*>(allocate(joined.rows * bytes_per_row));
+    const char* start = to;
+    for (const Tensor& part : parts) {
+      std::memcpy(to, data_of(part), static_cast<size_t>(part.rows * bytes_per_row));
+      to += part.rows * bytes_per_row;
+    }
+    return static_cast<const void*>(start);
+  };
+  if (joined.dtype != DType::kW4) {
+    const int64_t row = joined.cols * static_cast<int64_t>(dtype_size(joined.dtype));
+    joined.data = stack(row, [](const Tensor& part) { return part.data; });
+    return joined;
+  }
+  const int64_t groups = joined.cols / joined.w4.group;
+  joined.data = stack(joined.cols / 2, [](const Tensor& part) { return part.data; });
+  joined.w4.scales =
+      static_cast<const float*>(stack(groups * 4, [](const Tensor& part) { return part.w4.scales; }));
+  joined.w4.zeros =
+      static_cast<const uint8_t*>(stack(groups, [](const Tensor& part) { return part.w4.zeros; }));
+  return joined;
+}
+
+void Weights::join_matrices(Tensor& joined, Tensor& joined_bias, const std::vector<Tensor*>& parts,
+                            const std::vector<Tensor*>& biases) {
+  std::vector<Tensor> matrices;
+  for (const Tensor* part : parts) matrices.push_back(*part);
+  joined = join(matrices);
+  if (!joined) return;
+  auto* sums = static_cast<float*>(allocate(joined.rows * static_cast<int64_t>(sizeof(float))));
+  bool has_bias = false;
+  int64_t at = 0;
+  for (size_t p = 0; p < parts.size(); p++) {
+    for (int64_t i = 0; i < parts[p]->rows; i++) {
+      sums[at++] = *biases[p] ? element(biases[p]->data, biases[p]->dtype, i) : 0;
+    }
+    has_bias = has_bias || *biases[p];
+    parts[p]->data = nullptr;
+    biases[p]->data = nullptr;
+  }
+  if (has_bias) joined_bias = {sums, DType::kF32, 1, joined.rows};
 }
 
 Tensor Weights::plus_one(const Tensor& norm) {

@@ -24,6 +24,8 @@ struct LayerWeights {
   Tensor mlp_out_norm;         // with out_norms
   Tensor gate_proj, up_proj, down_proj;
   Tensor gate_bias, up_bias, down_bias;
+  // With a backend that joins matrices, instead of q, k, v and of gate and up, of which shapes are left.
+  Tensor qkv_proj, qkv_bias, gate_up_proj, gate_up_bias;
   // A mixture of experts has these instead of gate, up and down.
   Tensor router;                                            // [num_experts, H]
   std::vector<Tensor> expert_gate, expert_up, expert_down;  // [num_experts] each
@@ -52,8 +54,17 @@ class Weights {
   };
 
   void map_file(const std::string& path);
-  Tensor place(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
-               Backend& backend);
+  // Takes the tensor of a place in the model to the backend; the place may be empty.
+  Tensor put(const Tensor& host, Backend& backend);
+  // In the host's memory, as the backend wants it.
+  Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
+                 const Backend& backend);
+  // One under the other; nothing when their forms differ.
+  Tensor join(const std::vector<Tensor>& parts);
+  // parts become joined, when they can; their shapes stay. The biases go with them, zeros where there is
+  // none.
+  void join_matrices(Tensor& joined, Tensor& joined_bias, const std::vector<Tensor*>& parts,
+                     const std::vector<Tensor*>& biases);
   // The tensor in the host's memory.
   Tensor read(const TensorSource& source, const ModelOptions& options);
   Tensor read_awq(const TensorSource& source);

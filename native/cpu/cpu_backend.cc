@@ -66,6 +66,7 @@ class CpuBackend : public Backend {
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   size_t total_bytes() const override { return 0; }
   size_t free_bytes() const override { return 0; }
+  bool joins() const override { return false; }  // they stay where they are in the mapped file
   Tensor place(const Tensor& host) override { return host; }
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }

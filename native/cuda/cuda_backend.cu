@@ -116,6 +116,7 @@ class CudaBackend : public Backend {
 
   size_t total_bytes() const override { return stream_.total_bytes(); }
   size_t free_bytes() const override { return stream_.free_bytes(); }
+  bool joins() const override { return true; }
   Tensor place(const Tensor& host) override;
   bool is_async() const override { return true; }
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
