@@ -25,6 +25,16 @@ export interface EngineOptions {
   /** Form of the weights in memory; `auto` keeps the file's. */
   dtype?: 'auto' | 'float32' | 'bfloat16' | 'float16';
   /**
+   * On the CPU. `int8`, the default, rounds what goes into a matmul with integer weights to 8 bits, per token
+   * and group; `f32` rounds nothing.
+   */
+  cpuActivations?: 'f32' | 'int8';
+  /**
+   * `auto`, the default, keeps the file's weights, but for the output head of a model in integers, which
+   * becomes 8 bits where activations do. `int8` rounds every matrix (CPU). `none` rounds nothing.
+   */
+  quantization?: 'none' | 'auto' | 'int8';
+  /**
    * `auto` is float32 for float32 weights and bfloat16 otherwise; on a GPU, what it computes in. `fp8` (e4m3)
    * is for GPUs.
    */
@@ -114,6 +124,8 @@ export function threadOptions(
     backend: backend === 'null' ? 'cpu' : backend,
     cpuVariant: options.cpuVariant ?? null,
     dtype: weightDtypes[options.dtype ?? 'auto'] ?? (isGpu ? gpuDtype : null),
+    roundsActivations: options.cpuActivations !== 'f32',
+    quantization: options.quantization ?? 'auto',
     kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
     threads: options.threads ?? availableParallelism(),
     seed: options.seed ?? 0,

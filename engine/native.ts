@@ -21,6 +21,13 @@ export interface NativeModelOptions {
   backend: Backend;
   /** null picks the best the machine has. */
   cpuVariant: CpuVariant | null;
+  /** On the CPU: a matmul may round its inputs, to 8 bits in front of integer weights. */
+  roundsActivations: boolean;
+  /**
+   * `auto` rounds the output head of a model in integers to 8 bits, where activations are; `int8` rounds every
+   * matrix (CPU).
+   */
+  quantization: 'none' | 'auto' | 'int8';
   /** Form the matrices are kept in; null keeps the file's. */
   dtype: WeightDtype | null;
   kvCacheDtype: KvCacheDtype;

@@ -164,6 +164,14 @@ ModelFiles read_files(const Napi::Object& object) {
   return files;
 }
 
+Quantization quantization(const Napi::Object& object) {
+  const std::string name = text(object, "quantization");
+  if (name == "none") return Quantization::kNone;
+  if (name == "auto") return Quantization::kAuto;
+  if (name == "int8") return Quantization::kInt8;
+  throw Napi::TypeError::New(object.Env(), "quantization: found " + name + ", allowed none, auto, int8");
+}
+
 ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   ModelOptions options{};
   options.backend = text(object, "backend");
@@ -178,6 +186,8 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
     throw Napi::TypeError::New(object.Env(), "backend: found " + options.backend + ", allowed " + allowed);
   }
   options.cpu_variant = field(object, "cpuVariant").IsNull() ? "" : text(object, "cpuVariant");
+  options.rounds_activations = flag(object, "roundsActivations");
+  options.quantization = quantization(object);
   options.keep_dtype = field(object, "dtype").IsNull();
   options.dtype = options.keep_dtype ? DType::kF32 : dtype(object, "dtype");
   options.kv_cache_dtype = kv_cache_dtype(object);

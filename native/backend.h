@@ -57,11 +57,16 @@ class Backend {
   virtual size_t total_bytes() const = 0;
   virtual size_t free_bytes() const = 0;
 
-  // Whether matrices with the same inputs are better multiplied as one.
-  virtual bool joins() const = 0;
+  // Whether matrices of this form with the same inputs are better multiplied as one.
+  virtual bool joins(DType form) const = 0;
+  // Whether activations become 8 bits on their way into a matmul with integer weights.
+  virtual bool has_int8_activations() const { return false; }
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;
+  // The same for a matrix of plain numbers that is to be rounded to 8 bits (int8_rounding.h). Throws where
+  // the ops have no such weights.
+  virtual Tensor place_in_int8(const Tensor& host) = 0;
 
   // Steps are done later than they are launched: two may be under way, and the second may be told to take
   // tokens of the first (Batch::token_ids).

@@ -31,14 +31,14 @@
       'sources': ['cpu/ops_avx512.cc'],
       # g++ 12 takes its own undefined-value intrinsics for uninitialised variables.
       'conditions': [['target_arch=="x64"', { 'cflags_cc': [
-        '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mfma', '-mf16c', '-Wno-maybe-uninitialized', '-Wno-uninitialized'
+        '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-Wno-maybe-uninitialized', '-Wno-uninitialized'
       ] }]]
     },
     {
       'target_name': 'kernels',
       'type': 'static_library',
       'sources': [
-        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'thread_pool.cc'
+        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'int8_rounding.cc', 'thread_pool.cc', 'weight_tiles.cc'
       ]
     },
     {

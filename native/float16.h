@@ -96,13 +96,19 @@ static inline float element(const void* data, DType dtype, int64_t i) {
   return dtype == DType::kBF16 ? bf16_to_float(half) : f16_to_float(half);
 }
 
-// Element [row, col] of a matrix of any form.
+// The integer of [row, col] of a kW4 or kW8 matrix.
+static inline int integer_element(const Tensor& m, int64_t row, int64_t col) {
+  const auto* data = static_cast<const uint8_t*>(m.data);
+  if (m.dtype == DType::kW8) return data[row * m.cols + col];
+  const uint8_t byte = data[row * m.cols / 2 + col / 32 * 16 + col % 16];
+  return col % 32 < 16 ? byte & 15 : byte >> 4;
+}
+
+// Element [row, col] of a matrix of any form but tiles.
 static inline float matrix_element(const Tensor& m, int64_t row, int64_t col) {
-  if (m.dtype != DType::kW4) return element(m.data, m.dtype, row * m.cols + col);
-  const uint8_t byte = static_cast<const uint8_t*>(m.data)[row * m.cols / 2 + col / 32 * 16 + col % 16];
-  const int q = col % 32 < 16 ? byte & 15 : byte >> 4;
-  const int64_t group = row * (m.cols / m.w4.group) + col / m.w4.group;
-  return static_cast<float>(q - m.w4.zeros[group]) * m.w4.scales[group];
+  if (!is_integer(m.dtype)) return element(m.data, m.dtype, row * m.cols + col);
+  const int64_t group = row * (m.cols / m.groups.group) + col / m.groups.group;
+  return static_cast<float>(integer_element(m, row, col) - m.groups.zeros[group]) * m.groups.scales[group];
 }
 
 static inline void set_element(void* data, DType dtype, int64_t i, float value) {

@@ -61,10 +61,17 @@ struct ModelFiles {
   std::vector<TensorSource> tensors;
 };
 
+// What becomes of weights that the files have as plain numbers. kAuto: the output head of a model in integers
+// is rounded to 8 bits where activations are. kInt8: every matrix is.
+enum class Quantization { kNone, kAuto, kInt8 };
+
 struct ModelOptions {
   std::string backend;      // "cpu" or "reference"
   std::string cpu_variant;  // "" picks the best
-  bool keep_dtype;          // else matrices become `dtype`
+  // On the CPU: whether a matmul may round its inputs, to 8 bits in front of integer weights.
+  bool rounds_activations;
+  Quantization quantization;
+  bool keep_dtype;  // else matrices become `dtype`
   DType dtype;
   DType kv_cache_dtype;
   int block_size;

@@ -6,18 +6,23 @@
 
 namespace quire {
 
-// kW4 is for matrices only: see W4. kF8 (e4m3) is for keys and values only.
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kW4 };
+// kW4 and kW8 are for matrices only: see Groups. The tiles are what the CPU's integer kernels make of them
+// (weight_tiles.h). kF8 (e4m3) is for keys and values only.
+enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kW4, kW8, kW4Tiles, kW8Tiles };
 
-// Of one element; kW4 has none.
+// Whether weights are integers in groups.
+constexpr bool is_integer(DType dtype) { return dtype >= DType::kW4; }
+constexpr bool is_tiled(DType dtype) { return dtype >= DType::kW4Tiles; }
+
+// Of one element; integer weights have none.
 constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : dtype == DType::kF8 ? 1 : 2; }
 
-// 4-bit weights in groups of `group` inputs: weight = (q - zero) * scale. Each 32 inputs of a row are 16
-// bytes; byte j holds input j in its low half and input 16 + j in its high half. group and cols are multiples
-// of 32.
-struct W4 {
-  const float* scales = nullptr;   // [rows, cols / group]
-  const uint8_t* zeros = nullptr;  // [rows, cols / group], 0 to 15
+// Integer weights in groups of `group` inputs: weight = (q - zero) * scale, q and zero unsigned. group and
+// cols are multiples of 32. kW8 has a byte for each q. kW4 has 16 bytes for each 32 inputs of a row: byte j
+// holds input j in its low half and input 16 + j in its high half.
+struct Groups {
+  const float* scales = nullptr;   // [rows, cols / group], numbers that f16 has too
+  const uint8_t* zeros = nullptr;  // [rows, cols / group]
   int group = 0;
 };
 
@@ -28,7 +33,7 @@ struct Tensor {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  W4 w4 = {};  // with kW4
+  Groups groups = {};  // of integer weights
   explicit operator bool() const { return data != nullptr; }
 };
 

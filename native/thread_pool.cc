@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <new>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -33,6 +35,13 @@ ThreadPool::~ThreadPool() {
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::reserve_workspace(size_t bytes) {
+  constexpr size_t kLine = 64;
+  workspace_bytes_ = (bytes + kLine - 1) / kLine * kLine;
+  workspace_.reset(static_cast<char*>(std::aligned_alloc(kLine, workspace_bytes_)));
+  if (workspace_ == nullptr) throw std::bad_alloc();
 }
 
 void ThreadPool::run(int64_t num_pieces, Call call, const void* body) {

@@ -1,10 +1,13 @@
-// A fixed set of threads that share the pieces of one loop. The caller works as one of them.
+// A fixed set of threads that share the pieces of one loop, and the memory ops work in. The caller works as
+// one of them.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -22,6 +25,14 @@ class ThreadPool : public Executor {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Memory for what an op keeps between its loops; what it held before is lost. Grows when `bytes` is more
+  // than ever before, which a reserved pool never sees.
+  char* workspace(size_t bytes) {
+    if (bytes > workspace_bytes_) reserve_workspace(bytes);
+    return workspace_.get();
+  }
+  void reserve_workspace(size_t bytes);
 
   // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()). Pieces
   // are handed out by a counter, so that a descheduled thread delays the piece it holds and not the loop.
@@ -41,6 +52,12 @@ class ThreadPool : public Executor {
   void work(int thread);
   void worker_loop(int thread);
   uint64_t wait_for_loop(uint64_t seen);
+
+  struct Free {
+    void operator()(char* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<char[], Free> workspace_;
+  size_t workspace_bytes_ = 0;
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;

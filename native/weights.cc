@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
@@ -15,6 +16,7 @@
 
 #include "adapters.h"
 #include "float16.h"
+#include "int8_rounding.h"
 #include "philox.h"
 
 namespace quire {
@@ -61,6 +63,16 @@ std::vector<Slot> layer_slots(const ModelConfig& c) {
           {"down_bias", &L::down_bias, 1, hidden, false}};
 }
 
+TensorSource source_of(const char* slot, int layer, int expert, int64_t rows, int64_t cols) {
+  TensorSource source;
+  source.slot = slot;
+  source.layer = layer;
+  source.expert = expert;
+  source.rows = rows;
+  source.cols = cols;
+  return source;
+}
+
 std::string shape_text(int64_t rows, int64_t cols) {
   return rows == 1 ? "[" + std::to_string(cols) + "]"
                    : "[" + std::to_string(rows) + ", " + std::to_string(cols) + "]";
@@ -90,6 +102,16 @@ uint64_t stream_of(const TensorSource& source) {
   uint64_t hash = 1469598103934665603u;  // FNV-1a
   for (char c : source_name(source)) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
   return hash;
+}
+
+// What a step reads of it.
+int64_t weight_bytes(const Tensor& w) {
+  const int64_t count = w.rows * w.cols;
+  if (!is_integer(w.dtype)) return count * static_cast<int64_t>(dtype_size(w.dtype));
+  const int64_t groups = count / w.groups.group;
+  const bool has_4_bits = w.dtype == DType::kW4 || w.dtype == DType::kW4Tiles;
+  const int64_t scale_bytes = is_tiled(w.dtype) ? 2 : 4;
+  return count / (has_4_bits ? 2 : 1) + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
 }
 
 std::string gib_text(double bytes) {
@@ -136,45 +158,57 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
     check_shape(*found->second, wanted.rows, wanted.cols);
     return prepare(*found->second, config, options, backend);
   };
-  const int64_t vocab = config.vocab_size, hidden = config.hidden_size, inner = config.intermediate_size;
-  const auto source_of = [](const char* slot, int layer, int expert, int64_t rows, int64_t cols) {
-    TensorSource source;
-    source.slot = slot;
-    source.layer = layer;
-    source.expert = expert;
-    source.rows = rows;
-    source.cols = cols;
-    return source;
+  const int64_t vocab = config.vocab_size, hidden = config.hidden_size;
+  // With integer weights in the layers, a head in 16 bits would be most of what a step reads.
+  const bool int8_layers = options.quantization == Quantization::kInt8;
+  const bool has_integers = std::any_of(files.tensors.begin(), files.tensors.end(),
+                                        [](const TensorSource& source) { return is_integer(source.dtype); });
+  const bool int8_head = int8_layers || (options.quantization == Quantization::kAuto && has_integers &&
+                                         backend.has_int8_activations());
+  const auto placed = [&](const TensorSource& source, bool is_required, bool in_int8) {
+    return put(find(source, is_required), backend, in_int8);
   };
-  const auto placed = [&](const TensorSource& source, bool is_required) {
-    return put(find(source, is_required), backend);
-  };
-  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true);
-  final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true);
-  lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false);
-  if (!lm_head) lm_head = embed_tokens;
+  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true, false);
+  final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true, false);
+  lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false, int8_head);
+  if (!lm_head) lm_head = int8_head ? put(embed_tokens, backend, true) : embed_tokens;
   layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; layer++) {
-    LayerWeights& w = layers[layer];
-    const std::vector<Slot> slots = layer_slots(config);
-    for (const Slot& slot : slots) {
-      w.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
-    }
-    if (backend.joins()) {
-      join_matrices(w.qkv_proj, w.qkv_bias, {&w.q_proj, &w.k_proj, &w.v_proj},
-                    {&w.q_bias, &w.k_bias, &w.v_bias});
-      join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias});
-    }
-    for (const Slot& slot : slots) w.*slot.tensor = put(w.*slot.tensor, backend);
-    for (Tensor* joined : {&w.qkv_proj, &w.qkv_bias, &w.gate_up_proj, &w.gate_up_bias})
-      *joined = put(*joined, backend);
-    if (backend.joins()) owned_.clear();
-    for (int expert = 0; expert < config.num_experts; expert++) {
-      w.expert_gate.push_back(placed(source_of("gate_proj", layer, expert, inner, hidden), true));
-      w.expert_up.push_back(placed(source_of("up_proj", layer, expert, inner, hidden), true));
-      w.expert_down.push_back(placed(source_of("down_proj", layer, expert, hidden, inner), true));
-    }
-    if (backend.joins()) owned_.clear();
+    place_layer(layer, config, backend, int8_layers, find);
+    passing_.clear();
+  }
+}
+
+void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend, bool in_int8,
+                          const std::function<Tensor(const TensorSource&, bool)>& find) {
+  LayerWeights& w = layers[layer];
+  const std::vector<Slot> slots = layer_slots(config);
+  for (const Slot& slot : slots) {
+    w.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
+  }
+  const auto joins = [&](const Tensor& part) {
+    return part && backend.joins(in_int8 && can_round_to_int8(part) ? DType::kW8 : part.dtype);
+  };
+  if (joins(w.q_proj)) {
+    join_matrices(w.qkv_proj, w.qkv_bias, {&w.q_proj, &w.k_proj, &w.v_proj},
+                  {&w.q_bias, &w.k_bias, &w.v_bias});
+  }
+  if (joins(w.gate_proj)) {
+    join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias});
+  }
+  for (const Slot& slot : slots) {
+    w.*slot.tensor = put(w.*slot.tensor, backend, in_int8 && projection_of(slot.name) >= 0);
+  }
+  for (Tensor* joined : {&w.qkv_proj, &w.qkv_bias, &w.gate_up_proj, &w.gate_up_bias})
+    *joined = put(*joined, backend, in_int8);
+  const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
+  for (int expert = 0; expert < config.num_experts; expert++) {
+    const auto placed = [&](const char* slot, int64_t rows, int64_t cols) {
+      return put(find(source_of(slot, layer, expert, rows, cols), true), backend, in_int8);
+    };
+    w.expert_gate.push_back(placed("gate_proj", inner, hidden));
+    w.expert_up.push_back(placed("up_proj", inner, hidden));
+    w.expert_down.push_back(placed("down_proj", hidden, inner));
   }
 }
 
@@ -197,8 +231,15 @@ void Weights::map_file(const std::string& path) {
 }
 
 void* Weights::allocate(int64_t bytes) {
-  owned_.emplace_back(new char[static_cast<size_t>(bytes)]);
-  return owned_.back().get();
+  std::unique_ptr<char[]> memory(new char[static_cast<size_t>(bytes)]);
+  void* start = memory.get();
+  passing_[start] = std::move(memory);
+  return start;
+}
+
+void Weights::keep(const void* memory) {
+  const auto found = passing_.find(memory);
+  if (found != passing_.end()) kept_.insert(passing_.extract(found));
 }
 
 const char* Weights::part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const {
@@ -256,12 +297,13 @@ Tensor Weights::dummy_w4(const TensorSource& source, int64_t groups) {
   auto* data = static_cast<uint8_t*>(allocate(count / 2));
   auto* scales = static_cast<float*>(allocate(source.rows * groups * 4));
   auto* zeros = static_cast<uint8_t*>(allocate(source.rows * groups));
+  const float scale = f16_to_float(float_to_f16(kDummyStddev / kStddevOfUniform));
   const uint64_t stream = stream_of(source);
   pool_.parallel_for(source.rows, [&](int64_t row, int) {
     for (int64_t i = row * source.cols / 2; i < (row + 1) * source.cols / 2; i++) {
       data[i] = static_cast<uint8_t>(philox4x32(0, 0, static_cast<uint64_t>(i), stream).words[0]);
     }
-    std::fill(scales + row * groups, scales + (row + 1) * groups, kDummyStddev / kStddevOfUniform);
+    std::fill(scales + row * groups, scales + (row + 1) * groups, scale);
     std::fill(zeros + row * groups, zeros + (row + 1) * groups, uint8_t{8});
   });
   return {data, DType::kW4, source.rows, source.cols, {scales, zeros, source.group}};
@@ -279,12 +321,14 @@ Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, c
   return host;
 }
 
-Tensor Weights::put(const Tensor& host, Backend& backend) {
+Tensor Weights::put(const Tensor& host, Backend& backend, bool in_int8) {
   if (!host) return host;
-  const Tensor placed = backend.place(host);
-  const int64_t count = placed.rows * placed.cols;
-  bytes_ += placed.dtype == DType::kW4 ? count / 2 + count / placed.w4.group * 5
-                                       : count * static_cast<int64_t>(dtype_size(placed.dtype));
+  const Tensor placed =
+      in_int8 && can_round_to_int8(host) ? backend.place_in_int8(host) : backend.place(host);
+  keep(placed.data);
+  keep(placed.groups.scales);
+  keep(placed.groups.zeros);
+  bytes_ += weight_bytes(placed);
   return placed;
 }
 
@@ -292,7 +336,8 @@ Tensor Weights::join(const std::vector<Tensor>& parts) {
   Tensor joined = parts[0];
   joined.rows = 0;
   for (const Tensor& part : parts) {
-    if (!part || part.dtype != joined.dtype || part.cols != joined.cols || part.w4.group != joined.w4.group)
+    if (!part || part.dtype != joined.dtype || part.cols != joined.cols ||
+        part.groups.group != joined.groups.group)
       return {};
     joined.rows += part.rows;
   }
@@ -311,12 +356,12 @@ Tensor Weights::join(const std::vector<Tensor>& parts) {
     joined.data = stack(row, [](const Tensor& part) { return part.data; });
     return joined;
   }
-  const int64_t groups = joined.cols / joined.w4.group;
+  const int64_t groups = joined.cols / joined.groups.group;
   joined.data = stack(joined.cols / 2, [](const Tensor& part) { return part.data; });
-  joined.w4.scales =
-      static_cast<const float*>(stack(groups * 4, [](const Tensor& part) { return part.w4.scales; }));
-  joined.w4.zeros =
-      static_cast<const uint8_t*>(stack(groups, [](const Tensor& part) { return part.w4.zeros; }));
+  joined.groups.scales =
+      static_cast<const float*>(stack(groups * 4, [](const Tensor& part) { return part.groups.scales; }));
+  joined.groups.zeros =
+      static_cast<const uint8_t*>(stack(groups, [](const Tensor& part) { return part.groups.zeros; }));
   return joined;
 }
 

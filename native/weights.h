@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -54,8 +56,11 @@ class Weights {
   };
 
   void map_file(const std::string& path);
-  // Takes the tensor of a place in the model to the backend; the place may be empty.
-  Tensor put(const Tensor& host, Backend& backend);
+  // `find` gives a tensor in the host's memory, nothing if it is missing and not required.
+  void place_layer(int layer, const ModelConfig& config, Backend& backend, bool in_int8,
+                   const std::function<Tensor(const TensorSource&, bool)>& find);
+  // Takes the tensor of a place in the model to the backend, in 8 bits if it can be; the place may be empty.
+  Tensor put(const Tensor& host, Backend& backend, bool in_int8 = false);
   // In the host's memory, as the backend wants it.
   Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                  const Backend& backend);
@@ -74,11 +79,14 @@ class Weights {
   // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.
   Tensor pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded);
   const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const;
+  // Memory on its way to the backend, given back when a layer is placed, unless the backend leaves it here.
   void* allocate(int64_t bytes);
+  void keep(const void* memory);
 
   ThreadPool pool_;  // for reading
   std::vector<Mapping> mappings_;
-  std::vector<std::unique_ptr<char[]>> owned_;
+  std::map<const void*, std::unique_ptr<char[]>> passing_;
+  std::map<const void*, std::unique_ptr<char[]>> kept_;
   int64_t bytes_ = 0;
 };
 

@@ -45,6 +45,8 @@ const limits = {
 const nativeOptions = {
   ...limits,
   cpuVariant: null,
+  roundsActivations: false,
+  quantization: 'none',
   dtype: null,
   kvCacheDtype: 'bf16',
   threads: 16,

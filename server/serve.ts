@@ -64,6 +64,8 @@ function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions
     nullStepMs: values['null-step-time'] as number,
     dtype: values.dtype as 'auto',
     kvCacheDtype: values['kv-cache-dtype'] as 'auto',
+    cpuActivations: values['cpu-activations'] as 'f32',
+    quantization: values.quantization as 'auto',
     batchInvariant: values['batch-invariant'] === true,
     maxModelLen: values['max-model-len'] as number | null,
     maxNumSeqs: values['max-num-seqs'] as number,

@@ -22,6 +22,8 @@ export class Activations {
     this.#model = openNativeModel(loaded.config, loaded.files, {
       backend: 'cpu',
       cpuVariant: null,
+      roundsActivations: false,
+      quantization: 'none',
       dtype: null,
       kvCacheDtype: 'f32',
       blockSize,

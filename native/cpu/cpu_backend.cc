@@ -2,18 +2,32 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 #include "backend.h"
+#include "int8_rounding.h"
 #include "thread_pool.h"
+#include "weight_tiles.h"
 
 namespace quire {
 
 namespace {
 
 constexpr int kLogitsRows = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// For what is read from end to end in every step: fewer and larger pages, where the system has them.
+void* allocate_huge(size_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
+  return memory;
+}
 
 const Ops* find_ops(const ModelOptions& options) {
   if (options.backend == "reference") return &reference_ops();
@@ -37,7 +51,12 @@ const Ops* find_ops(const ModelOptions& options) {
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const ModelOptions& options)
-      : ops_(find_ops(options)), pool_(options.backend == "reference" ? 1 : options.threads) {}
+      : ops_(find_ops(options)),
+        pool_(options.backend == "reference" ? 1 : options.threads),
+        rounds_activations_(options.rounds_activations && options.backend != "reference") {}
+  ~CpuBackend() override {
+    for (const auto& [memory, bytes] : placed_) release(memory, bytes);
+  }
 
   const char* description() const override { return ops_->name; }
   const Ops& ops() const override { return *ops_; }
@@ -47,7 +66,14 @@ class CpuBackend : public Backend {
   size_t sample_scratch(int vocab_size) const override {
     return size_t{2} * pool_.num_threads() * vocab_size;
   }
-  void prepare(const ModelConfig&, const ModelOptions&) override {}
+  void prepare(const ModelConfig& config, const ModelOptions& options) override {
+    if (!rounds_activations_) return;
+    const int64_t rows =
+        int64_t{options.sizes.max_num_batched_tokens} * std::max(1, config.experts_per_token);
+    const int64_t cols =
+        std::max({config.hidden_size, config.intermediate_size, config.num_heads * config.head_size});
+    pool_.reserve_workspace(quantised_bytes(rows, cols));
+  }
 
   int padded_head_size(int head_size) const override {
     if (head_size % 2 == 0 && head_size <= 256) return head_size;
@@ -66,8 +92,11 @@ class CpuBackend : public Backend {
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   size_t total_bytes() const override { return 0; }
   size_t free_bytes() const override { return 0; }
-  bool joins() const override { return false; }  // they stay where they are in the mapped file
-  Tensor place(const Tensor& host) override { return host; }
+  // Plain numbers stay where they are in the mapped file.
+  bool joins(DType form) const override { return rounds_activations_ && is_integer(form); }
+  bool has_int8_activations() const override { return rounds_activations_; }
+  Tensor place(const Tensor& host) override;
+  Tensor place_in_int8(const Tensor& host) override;
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
   void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
@@ -76,9 +105,51 @@ class CpuBackend : public Backend {
   void collect(Arena&, const BatchSizes&) override {}
 
  private:
+  void* place_memory(size_t bytes) {
+    void* memory = allocate_huge(bytes);
+    placed_.emplace_back(memory, bytes);
+    return memory;
+  }
+
   const Ops* const ops_;
   ThreadPool pool_;
+  const bool rounds_activations_;
+  std::vector<std::pair<void*, size_t>> placed_;
 };
+
+Tensor CpuBackend::place(const Tensor& host) {
+  if (!is_integer(host.dtype) || !rounds_activations_) return host;
+  TilePacker packer(host, needs_zeros(host));
+  packer.start(place_memory(packer.bytes()));
+  packer.pack(host, 0, pool_);
+  return packer.tiles();
+}
+
+// Some rows at a time, so that a whole copy never lies between the matrix and its tiles.
+Tensor CpuBackend::place_in_int8(const Tensor& host) {
+  constexpr int64_t kRows = 1024;
+  static_assert(kRows % kTileRows == 0, "parts begin with a tile");
+  const int64_t groups = host.cols / kInt8Group;
+  const int64_t part_rows = rounds_activations_ ? std::min(host.rows, kRows) : host.rows;
+  auto* data = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * host.cols)));
+  auto* scales = static_cast<float*>(place_memory(static_cast<size_t>(part_rows * groups) * sizeof(float)));
+  auto* zeros = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * groups)));
+  Tensor part = {data, DType::kW8, part_rows, host.cols, {scales, zeros, kInt8Group}};
+  if (!rounds_activations_) {
+    round_to_int8(host, 0, part, pool_);
+    return part;
+  }
+  Tensor shape = part;
+  shape.rows = host.rows;
+  TilePacker packer(shape, false);
+  packer.start(place_memory(packer.bytes()));
+  for (int64_t row = 0; row < host.rows; row += kRows) {
+    part.rows = std::min(kRows, host.rows - row);
+    round_to_int8(host, row, part, pool_);
+    packer.pack(part, row, pool_);
+  }
+  return packer.tiles();
+}
 
 }  // namespace
 

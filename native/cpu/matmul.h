@@ -1,5 +1,5 @@
-// out = x W^T + b for weights as they lie in memory, [out, in] in f32, f16, bf16 or 4 bits, converted in
-// registers.
+// out = x W^T + b for weights as they lie in memory, [out, in] in f32, f16, bf16 or integers, converted in
+// registers. Integers in tiles are int8_matmul.h's.
 //
 // Bound: one token streams the weights once, so memory bandwidth; many tokens, the FMA units. A tile of kRows
 // weight rows by kTokens tokens keeps one accumulator vector per output. Each output is one chain of fused
@@ -7,6 +7,8 @@
 // number.
 #pragma once
 
+#include "cpu/int8_matmul.h"
+#include "cpu/matmul_pieces.h"
 #include "cpu/simd.h"
 #include "ops.h"
 #include "thread_pool.h"
@@ -25,25 +27,32 @@ struct WeightRow {
   Vec last(int64_t k, int n) const { return load_partial<T>(data + k, n); }
 };
 
-// 4-bit weights become numbers in registers. Their rows are whole vectors.
-template <>
-struct WeightRow<Nibbles> {
+// Integer weights become numbers in registers. Their rows are whole vectors.
+template <typename T>
+struct IntegerRow {
   const uint8_t* data;
   const float* scales;
   const uint8_t* zeros;
   int group;
 
-  WeightRow() = default;
-  WeightRow(const Tensor& weight, int64_t row)
-      : data(static_cast<const uint8_t*>(weight.data) + row * weight.cols / 2),
-        scales(weight.w4.scales + row * (weight.cols / weight.w4.group)),
-        zeros(weight.w4.zeros + row * (weight.cols / weight.w4.group)),
-        group(weight.w4.group) {}
+  IntegerRow() = default;
+  IntegerRow(const Tensor& weight, int64_t row)
+      : data(static_cast<const uint8_t*>(weight.data) + row * T::bytes(weight.cols)),
+        scales(weight.groups.scales + row * (weight.cols / weight.groups.group)),
+        zeros(weight.groups.zeros + row * (weight.cols / weight.groups.group)),
+        group(weight.groups.group) {}
   Vec at(int64_t k) const {
-    const Vec q = load_nibbles(data + k / 32 * 16 + k % 16, k % 32 < 16 ? 0 : 4);
-    return mul(sub(q, broadcast(zeros[k / group])), broadcast(scales[k / group]));
+    return mul(sub(T::load(data, k), broadcast(zeros[k / group])), broadcast(scales[k / group]));
   }
   Vec last(int64_t, int) const { return zero(); }
+};
+template <>
+struct WeightRow<Nibbles> : IntegerRow<Nibbles> {
+  using IntegerRow::IntegerRow;
+};
+template <>
+struct WeightRow<WholeBytes> : IntegerRow<WholeBytes> {
+  using IntegerRow::IntegerRow;
 };
 
 template <typename T, int kRows, int kTokens>
@@ -97,41 +106,26 @@ inline void matmul_block(const MatmulArgs& a, int64_t first_row, int64_t last_ro
   }
   for (; row + 4 <= last_row; row += 4) matmul_rows<T, 4>(a, row, first, last);
   for (; row < last_row; row++) matmul_rows<T, 1>(a, row, first, last);
-  if (a.bias == nullptr) return;
-  with_dtype(a.bias->dtype, [&](auto tag) {
-    using B = decltype(tag);
-    const auto* bias = static_cast<const typename B::Storage*>(a.bias->data);
-    for (int64_t t = first; t < last; t++) {
-      float* out = f32(a.out) + t * a.out_stride;
-      for_each_vector(static_cast<int>(last_row - first_row), [&](int i, int n) {
-        const Vec sum = add(load_up_to<F32>(out + first_row + i, n), load_up_to<B>(bias + first_row + i, n));
-        store_up_to(out + first_row + i, sum, n);
-      });
-    }
-  });
+  add_bias(a, first_row, last_row, first, last);
 }
 
 inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
-  // A piece's inputs stay in the second-level cache while its weight rows pass by.
-  constexpr int64_t kInputBytes = 384 * 1024;
   constexpr int64_t kRowsPerPiece = 32;
-  const int64_t fitting = kInputBytes / (a.weight->cols * static_cast<int64_t>(sizeof(float))) / 6 * 6;
-  const int64_t tokens_per_piece = fitting < 6 ? 6 : fitting;
-  const int64_t row_pieces = (a.weight->rows + kRowsPerPiece - 1) / kRowsPerPiece;
-  const int64_t token_pieces = (a.num_tokens + tokens_per_piece - 1) / tokens_per_piece;
+  if (is_tiled(a.weight->dtype)) return int8_matmul(a, pool);
   const auto run = [&](auto tag) {
-    pool.parallel_for(row_pieces * token_pieces, [&](int64_t piece, int) {
-      const int64_t row = piece % row_pieces * kRowsPerPiece;
-      const int64_t token = piece / row_pieces * tokens_per_piece;
-      const int64_t last_row = row + kRowsPerPiece < a.weight->rows ? row + kRowsPerPiece : a.weight->rows;
-      const int64_t last = token + tokens_per_piece < a.num_tokens ? token + tokens_per_piece : a.num_tokens;
-      matmul_block<decltype(tag)>(a, row, last_row, token, last);
-    });
+    for_each_piece(a, pool, sizeof(float), kRowsPerPiece,
+                   [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
+                     matmul_block<decltype(tag)>(a, row, last_row, first, last);
+                   });
   };
-  if (a.weight->dtype == DType::kW4)
-    run(Nibbles{});
-  else
-    with_dtype(a.weight->dtype, run);
+  switch (a.weight->dtype) {
+    case DType::kW4:
+      return run(Nibbles{});
+    case DType::kW8:
+      return run(WholeBytes{});
+    default:
+      return with_dtype(a.weight->dtype, run);
+  }
 }
 
 }  // namespace quire::QUIRE_VARIANT

@@ -27,9 +27,6 @@ struct F16 {
 struct BF16 {
   using Storage = uint16_t;
 };
-struct Nibbles {
-  using Storage = uint8_t;
-};
 
 #if defined(QUIRE_AVX512)
 
@@ -87,11 +84,11 @@ template <>
 inline Vec load_partial<F16>(const uint16_t* p, int n) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p));
 }
-// Halves of kWidth bytes as numbers: the low ones, or with shift 4 the high ones.
-inline Vec load_nibbles(const uint8_t* p, int shift) {
+// (byte >> shift) & mask of kWidth bytes, as numbers.
+inline Vec load_bits(const uint8_t* p, int shift, int mask) {
   const __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   const __m512i shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(shift));
-  return _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(15)));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(mask)));
 }
 inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a); }
 inline void store_partial(float* p, Vec a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
@@ -122,10 +119,10 @@ inline float sum(Vec a) {
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-inline Vec load_nibbles(const uint8_t* p, int shift) {
+inline Vec load_bits(const uint8_t* p, int shift, int mask) {
   const __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
   const __m256i shifted = _mm256_srl_epi32(bytes, _mm_cvtsi32_si128(shift));
-  return _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(15)));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(shifted, _mm256_set1_epi32(mask)));
 }
 inline float max_lane(Vec a) {
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -214,8 +211,8 @@ inline float max_lane(const Vec& a) {
   for (int i = 1; i < kWidth; i++) best = a.lane[i] > best ? a.lane[i] : best;
   return best;
 }
-inline Vec load_nibbles(const uint8_t* p, int shift) {
-  return each([=](int i) { return static_cast<float>((p[i] >> shift) & 15); });
+inline Vec load_bits(const uint8_t* p, int shift, int mask) {
+  return each([=](int i) { return static_cast<float>((p[i] >> shift) & mask); });
 }
 inline float half_to_float(uint16_t half) {
   const uint32_t sign = (half & 0x8000u) << 16;
@@ -322,7 +319,7 @@ inline Vec soft_capped(Vec x, float cap) {
 }
 
 // Calls body(tag) with F32, F16 or BF16.
-// For vectors and matrices of plain numbers; matmul alone knows kW4.
+// For vectors and matrices of plain numbers; matmul alone knows integers.
 template <typename Body>
 inline void with_dtype(DType dtype, const Body& body) {
   switch (dtype) {
@@ -332,10 +329,21 @@ inline void with_dtype(DType dtype, const Body& body) {
       return body(F16{});
     case DType::kBF16:
       return body(BF16{});
-    case DType::kF8:
-    case DType::kW4:
+    default:
       return;
   }
 }
+
+// Integer weights of a row in tensor.h's forms.
+struct Nibbles {
+  static int64_t bytes(int64_t cols) { return cols / 2; }
+  static Vec load(const uint8_t* row, int64_t k) {
+    return load_bits(row + k / 32 * 16 + k % 16, k % 32 < 16 ? 0 : 4, 15);
+  }
+};
+struct WholeBytes {
+  static int64_t bytes(int64_t cols) { return cols; }
+  static Vec load(const uint8_t* row, int64_t k) { return load_bits(row + k, 0, 255); }
+};
 
 }  // namespace quire::QUIRE_VARIANT

@@ -45,8 +45,8 @@ void awq_dequantise(T* out, const Tensor& w, Stream& stream) {
   const int64_t tiles = w.rows / 16 * (w.cols / 64);
   launch("awq_dequantise", awq_dequantise_kernel<T>,
          {static_cast<unsigned>((tiles + kWarpsPerBlock - 1) / kWarpsPerBlock)}, kWarpsPerBlock * kWarp, 0,
-         stream, out, static_cast<const Words4*>(w.data), reinterpret_cast<const uint32_t*>(w.w4.scales),
-         static_cast<int>(w.rows), static_cast<int>(w.cols), w.w4.group);
+         stream, out, static_cast<const Words4*>(w.data), reinterpret_cast<const uint32_t*>(w.groups.scales),
+         static_cast<int>(w.rows), static_cast<int>(w.cols), w.groups.group);
 }
 
 template void awq_dequantise<Half>(Half*, const Tensor&, Stream&);

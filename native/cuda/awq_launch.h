@@ -6,7 +6,7 @@
 
 namespace quire::cuda {
 
-// At most kMaxAwqRows rows; the weight is packed (awq_matmul.h), its w4.scales are the packed words.
+// At most kMaxAwqRows rows; the weight is packed (awq_matmul.h), its groups.scales are the packed words.
 template <typename T>
 void awq_matmul(const MatmulArgs& a, Stream& stream);
 size_t awq_scratch_bytes(int64_t outputs, int64_t inputs, int num_multiprocessors);

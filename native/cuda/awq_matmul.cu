@@ -293,7 +293,7 @@ void awq_matmul(const MatmulArgs& a, Stream& stream) {
   const AwqParams<T> params = {static_cast<T*>(a.out),
                                static_cast<const T*>(a.x),
                                static_cast<const Words4*>(w.data),
-                               reinterpret_cast<const uint32_t*>(w.w4.scales),
+                               reinterpret_cast<const uint32_t*>(w.groups.scales),
                                a.bias == nullptr ? nullptr : static_cast<const float*>(a.bias->data),
                                static_cast<float*>(stream.scratch()),
                                stream.counters(),
@@ -303,7 +303,7 @@ void awq_matmul(const MatmulArgs& a, Stream& stream) {
                                static_cast<int>(w.cols),
                                static_cast<int>(w.rows),
                                chunks_per_split(w.rows, w.cols, stream.num_multiprocessors())};
-  switch (w.w4.group) {
+  switch (w.groups.group) {
     case 32:
       return launch_rows<T, 32>(params, stream);
     case 64:
@@ -311,7 +311,7 @@ void awq_matmul(const MatmulArgs& a, Stream& stream) {
     case 128:
       return launch_rows<T, 128>(params, stream);
     default:
-      throw std::runtime_error("awq_matmul: no kernel for groups of " + std::to_string(w.w4.group));
+      throw std::runtime_error("awq_matmul: no kernel for groups of " + std::to_string(w.groups.group));
   }
 }
 

@@ -36,12 +36,12 @@ PackedW4 pack_w4(const Tensor& w) {
       }
     }
   }
-  const int64_t groups = w.cols / w.w4.group;
+  const int64_t groups = w.cols / w.groups.group;
   packed.scales.resize(static_cast<size_t>(groups * w.rows));
   for (int64_t group = 0; group < groups; group++) {
     for (int64_t row = 0; row < w.rows; row++) {
-      const uint32_t scale = float_to_f16(w.w4.scales[row * groups + group]);
-      packed.scales[group * w.rows + row] = scale | uint32_t{w.w4.zeros[row * groups + group]} << 16;
+      const uint32_t scale = float_to_f16(w.groups.scales[row * groups + group]);
+      packed.scales[group * w.rows + row] = scale | uint32_t{w.groups.zeros[row * groups + group]} << 16;
     }
   }
   return packed;

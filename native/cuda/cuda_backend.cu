@@ -116,8 +116,11 @@ class CudaBackend : public Backend {
 
   size_t total_bytes() const override { return stream_.total_bytes(); }
   size_t free_bytes() const override { return stream_.free_bytes(); }
-  bool joins() const override { return true; }
+  bool joins(DType) const override { return true; }
   Tensor place(const Tensor& host) override;
+  Tensor place_in_int8(const Tensor&) override {
+    throw std::runtime_error("weights in 8 bits need the CPU: set --quantization to auto");
+  }
   bool is_async() const override { return true; }
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
   void run(const StepShape& shape, const std::function<void()>& forward) override;
@@ -185,10 +188,10 @@ Tensor CudaBackend::place(const Tensor& host) {
 // A shape that the 4-bit kernels do not have becomes dense.
 Tensor CudaBackend::place_w4(const Tensor& host) {
   Tensor placed = host;
-  if (!cuda::can_pack(host.rows, host.cols, host.w4.group)) {
+  if (!cuda::can_pack(host.rows, host.cols, host.groups.group)) {
     std::vector<uint16_t> values(host.rows * host.cols);
     placed.dtype = ops_.activations;
-    placed.w4 = {};
+    placed.groups = {};
     for (int64_t i = 0; i < host.rows * host.cols; i++) {
       set_element(values.data(), placed.dtype, i, matrix_element(host, i / host.cols, i % host.cols));
     }
@@ -197,8 +200,8 @@ Tensor CudaBackend::place_w4(const Tensor& host) {
   }
   const cuda::PackedW4 packed = cuda::pack_w4(host);
   placed.data = upload_weight(packed.data);
-  placed.w4.scales = reinterpret_cast<const float*>(upload_weight(packed.scales));
-  placed.w4.zeros = nullptr;
+  placed.groups.scales = reinterpret_cast<const float*>(upload_weight(packed.scales));
+  placed.groups.zeros = nullptr;
   // One kernel at a time uses the scratch: the sums of its splits, or the weights written out.
   scratch_bytes_ = std::max({scratch_bytes_, static_cast<size_t>(host.rows * host.cols) * 2,
                              cuda::awq_scratch_bytes(host.rows, host.cols, stream_.num_multiprocessors())});

@@ -11,6 +11,7 @@
 #include "float16.h"
 #include "reference/sampler.h"
 #include "thread_pool.h"
+#include "weight_tiles.h"
 
 namespace quire {
 
@@ -46,7 +47,40 @@ void rms_norm(const RmsNormArgs& a, ThreadPool&) {
   }
 }
 
+// Activations of one group in 8 bits; returns their scale.
+float round_group(const float* x, int size, std::vector<int>& rounded) {
+  float magnitude = 0;
+  for (int k = 0; k < size; k++) magnitude = std::max(magnitude, std::fabs(x[k]));
+  const float inverse = magnitude > kSmallestMagnitude ? 127.0f / magnitude : 0.0f;
+  rounded.resize(size);
+  for (int k = 0; k < size; k++) rounded[k] = static_cast<int>(std::nearbyint(x[k] * inverse));
+  return magnitude / 127.0f;
+}
+
+// Integer weights in tiles times activations that are rounded to 8 bits per token and group. The sum of a
+// group is exact, the groups of an output are one chain of fused multiply-adds in f32: to the bit.
+void matmul_tiles(const MatmulArgs& a) {
+  const WeightTiles w(*a.weight);
+  std::vector<int> rounded;
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    float* out = f32(a.out) + t * a.out_stride;
+    std::fill(out, out + a.weight->rows, 0.0f);
+    for (int64_t g = 0; g < w.num_groups(); g++) {
+      const float x_scale = round_group(f32(a.x) + t * a.x_stride + g * w.group, w.group, rounded);
+      for (int64_t n = 0; n < a.weight->rows; n++) {
+        int sum = 0;
+        for (int k = 0; k < w.group; k++) sum += (w.integer(n, g * w.group + k) - w.zero(n, g)) * rounded[k];
+        out[n] = std::fma(static_cast<float>(sum), w.scale(n, g) * x_scale, out[n]);
+      }
+    }
+    for (int64_t n = 0; a.bias != nullptr && n < a.weight->rows; n++) {
+      out[n] += element(a.bias->data, a.bias->dtype, n);
+    }
+  }
+}
+
 void matmul(const MatmulArgs& a, ThreadPool&) {
+  if (is_tiled(a.weight->dtype)) return matmul_tiles(a);
   const int64_t num_inputs = a.weight->cols;
   for (int64_t t = 0; t < a.num_tokens; t++) {
     for (int64_t n = 0; n < a.weight->rows; n++) {

@@ -16,7 +16,13 @@ const golden: { maxTokens: number; cases: Array<{ prompt: string; tokenIds: numb
 
 describe('an AutoAWQ checkpoint', () => {
   it.each(['avx512', 'avx2', 'portable'] as const)('is served by the %s kernels', async (cpuVariant) => {
-    const opening = Engine.open({ model: folder, cpuVariant, kvCacheDtype: 'float32' });
+    const opening = Engine.open({
+      model: folder,
+      cpuVariant,
+      kvCacheDtype: 'float32',
+      cpuActivations: 'f32',
+      quantization: 'none',
+    });
     const engine = await opening.catch((error: Error) => {
       expect(error.message).toContain('this machine cannot run');
       return null;

@@ -6,6 +6,8 @@ import { type NativeModel, type NativeModelOptions, openNativeModel } from '../.
 export const forwardOptions: NativeModelOptions = {
   backend: 'cpu',
   cpuVariant: null,
+  roundsActivations: false,
+  quantization: 'none',
   dtype: null,
   kvCacheDtype: 'f32',
   blockSize: 16,

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "float16.h"
+#include "matmul_cases.h"
 #include "moe_cases.h"
 #include "number_cases.h"
 #include "ops.h"
@@ -63,42 +64,6 @@ void test_matmul(Run& run, const Ops& ops) {
                 std::memcmp(alone.data(), found.data() + t * (outputs + 3), sizeof(float) * outputs) == 0,
                 "a row of matmul depends on its neighbours");
             run.check(found[t * (outputs + 3) + outputs] == -1.0f, "matmul writes past its columns");
-          }
-        }
-      }
-    }
-  }
-}
-
-void test_matmul_w4(Run& run, const Ops& ops) {
-  ThreadPool one(1), three(3);
-  for (int group : {32, 64, 128}) {
-    for (int groups : {1, 3}) {
-      for (int outputs : {1, 8, 33}) {
-        for (int tokens : {1, 2, 7, 13}) {
-          const int inputs = group * groups;
-          std::vector<uint8_t> data(outputs * inputs / 2), zeros(outputs * groups);
-          for (uint8_t& byte : data) byte = static_cast<uint8_t>(run.below(256));
-          for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(run.below(16));
-          const std::vector<float> scales = run.values(outputs * groups), x = run.values(tokens * inputs);
-          const Tensor weight = {
-              data.data(), DType::kW4, outputs, inputs, {scales.data(), zeros.data(), group}};
-          std::vector<float> expected(tokens * outputs), found(expected), again(expected);
-          reference_ops().matmul({expected.data(), x.data(), &weight, nullptr, tokens, inputs, outputs}, one);
-          ops.matmul({found.data(), x.data(), &weight, nullptr, tokens, inputs, outputs}, three);
-          for (int t = 0; t < tokens; t++) {
-            ops.matmul(
-                {again.data() + t * outputs, x.data() + t * inputs, &weight, nullptr, 1, inputs, outputs},
-                one);
-          }
-          run.check(found == again, "a row of the 4-bit matmul depends on its neighbours");
-          for (int i = 0; i < tokens * outputs; i++) {
-            double magnitude = 0;
-            for (int k = 0; k < inputs; k++) {
-              magnitude +=
-                  std::fabs(double{x[i / outputs * inputs + k]} * matrix_element(weight, i % outputs, k));
-            }
-            run.near(found[i], expected[i], (inputs + 1) * kUlp * magnitude, "4-bit matmul");
           }
         }
       }
@@ -431,7 +396,8 @@ int main(int argc, char** argv) {
   const std::vector<std::pair<std::string, void (*)(Run&, const Ops&)>> groups = {
       {"matmul", test_matmul},
       {"adapters", test_lora_matmul},
-      {"w4", test_matmul_w4},
+      {"integers", test_integer_matmul},
+      {"rounding", test_int8_rounding},
       {"embed_and_gather", test_embed_and_gather},
       {"rms_norm", test_rms_norm},
       {"rms_norm", test_rms_norm_alone},

@@ -45,7 +45,7 @@ void check_matmul(Run& run, cuda::Stream& stream, const Weight& weight, int rows
   const DeviceBuffer<float> device_bias(stream, bias);
   Tensor tensor = weight.host;
   tensor.data = data.get();
-  tensor.w4.scales = reinterpret_cast<const float*>(scales.get());
+  tensor.groups.scales = reinterpret_cast<const float*>(scales.get());
   const Tensor bias_tensor = {device_bias.get(), DType::kF32, 1, outputs};
   stream.reserve_scratch(cuda::awq_scratch_bytes(outputs, inputs, stream.num_multiprocessors()) + 16);
   cuda::awq_matmul<T>({out.get(), device_x.get(), &tensor, &bias_tensor, rows, inputs, outputs + 8}, stream);
@@ -78,7 +78,7 @@ void check_dequantise(Run& run, cuda::Stream& stream, const Weight& weight) {
   const DeviceBuffer<T> out(stream, static_cast<size_t>(weight.host.rows * weight.host.cols));
   Tensor tensor = weight.host;
   tensor.data = data.get();
-  tensor.w4.scales = reinterpret_cast<const float*>(scales.get());
+  tensor.groups.scales = reinterpret_cast<const float*>(scales.get());
   cuda::awq_dequantise<T>(out.get(), tensor, stream);
   const std::vector<float> found = widened(out.read());
   for (int64_t i = 0; i < weight.host.rows * weight.host.cols; i++) {

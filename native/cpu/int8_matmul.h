@@ -1,0 +1,211 @@
+// out = x W^T + b for integer weights in tiles (weight_tiles.h) and activations rounded to 8 bits on the way
+// in, per token and group: x = q * scale with scale = max|x| / 127 (as in LLM.int8(), arXiv 2208.07339, by
+// groups).
+//
+// Bound: a few tokens stream the weights once, so memory bandwidth; many, the dot-product units. Sums within
+// a group are exact; the groups of an output are one chain of fused multiply-adds in order. So every shape of
+// register block gives bitwise the same number.
+#pragma once
+
+#include "cpu/int8_dot.h"
+#include "cpu/matmul_pieces.h"
+#include "cpu/simd.h"
+#include "ops.h"
+#include "thread_pool.h"
+#include "weight_tiles.h"
+
+namespace quire::QUIRE_VARIANT {
+
+// Activations in 8 bits: row t has q[t * cols], scales[t * groups], and the negated sums of each group's q.
+struct QuantisedRows {
+  int8_t* q;
+  float* scales;
+  int32_t* negated_sums;
+  int64_t cols;
+  int group;
+
+  int64_t num_groups() const { return cols / group; }
+};
+
+inline void quantise_row(const QuantisedRows& rows, int64_t t, const float* x) {
+  int8_t* q = rows.q + t * rows.cols;
+  for (int64_t g = 0; g < rows.num_groups(); g++) {
+    const int64_t start = g * rows.group;
+    Vec largest = zero();
+    for (int64_t k = start; k < start + rows.group; k += kWidth) {
+      const Vec v = load<F32>(x + k);
+      largest = max(largest, max(v, sub(zero(), v)));
+    }
+    const float magnitude = max_lane(largest);
+    const Vec inverse = broadcast(magnitude > kSmallestMagnitude ? 127.0f / magnitude : 0.0f);
+    Sums total = no_sums();
+    for (int64_t k = start; k < start + rows.group; k += kWidth) {
+      const Sums rounded = to_ints(mul(load<F32>(x + k), inverse));
+      store_int8(q + k, rounded);
+      total = add(total, rounded);
+    }
+    rows.scales[t * rows.num_groups() + g] = magnitude / 127.0f;
+    rows.negated_sums[t * rows.num_groups() + g] = -sum(total);
+  }
+}
+
+// kWidth outputs of a tile, as the kernels walk them.
+struct Strip {
+  const uint8_t* data;
+  const uint16_t* scales;
+  const uint8_t* zeros;  // null: all are the middle
+};
+
+constexpr int kStripsPerTile = kTileRows / kWidth;
+constexpr int64_t kStepBytes = kTileRows * 4;
+
+// Whether two steps share a byte, and how many bits a weight has.
+template <int kBits_, bool kIsPacked_>
+struct Steps {
+  static constexpr int kBits = kBits_;
+  static constexpr bool kIsPacked = kIsPacked_;
+};
+
+template <typename S, int kStrips, int kTokens>
+inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
+                       const QuantisedRows& x, int64_t token) {
+  const int64_t groups = x.num_groups();
+  const int8_t* q = x.q + token * x.cols;
+  const float* x_scales = x.scales + token * groups;
+  const int32_t* negated_sums = x.negated_sums + token * groups;
+  const int64_t group_bytes = x.group / (S::kIsPacked ? 8 : 4) * kStepBytes;
+  Vec acc[kStrips][kTokens];
+  for (int s = 0; s < kStrips; s++) {
+    for (int t = 0; t < kTokens; t++) acc[s][t] = zero();
+  }
+  for (int64_t g = 0; g < groups; g++) {
+    Sums sums[kStrips][kTokens];
+    for (int s = 0; s < kStrips; s++) {
+      const Sums zeros = strips[s].zeros == nullptr ? same_zeros(1 << (S::kBits - 1))
+                                                    : load_zeros(strips[s].zeros + g * kTileRows);
+      for (int t = 0; t < kTokens; t++)
+        sums[s][t] = start_sums<S::kBits>(zeros, negated_sums[t * groups + g]);
+    }
+    const int8_t* inputs = q + g * x.group;
+    for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kStepBytes) {
+      Bytes bytes[kStrips];
+      for (int s = 0; s < kStrips; s++) bytes[s] = load_bytes(strips[s].data + at);
+      if (S::kIsPacked) {
+        for (int s = 0; s < kStrips; s++) {
+          const Bytes low = low_halves(bytes[s]);
+          for (int t = 0; t < kTokens; t++) sums[s][t] = dot<S::kBits>(sums[s][t], low, inputs + t * x.cols);
+          bytes[s] = high_halves(bytes[s]);
+        }
+        inputs += 4;
+      }
+      for (int t = 0; t < kTokens; t++) {
+        for (int s = 0; s < kStrips; s++) {
+          sums[s][t] = dot<S::kBits>(sums[s][t], bytes[s], inputs + t * x.cols);
+        }
+      }
+      inputs += 4;
+    }
+    for (int s = 0; s < kStrips; s++) {
+      const Vec scales = load<F16>(strips[s].scales + g * kTileRows);
+      for (int t = 0; t < kTokens; t++) {
+        const Vec scale = mul(scales, broadcast(x_scales[t * groups + g]));
+        acc[s][t] = fma(to_floats(sums[s][t]), scale, acc[s][t]);
+      }
+    }
+  }
+  for (int s = 0; s < kStrips; s++) {
+    const int64_t left = num_outputs - s * kWidth;
+    if (left <= 0) return;
+    for (int t = 0; t < kTokens; t++) {
+      store_up_to(out + t * out_stride + s * kWidth, acc[s][t],
+                  left < kWidth ? static_cast<int>(left) : kWidth);
+    }
+  }
+}
+
+// Tokens [first, last) for kStrips strips. Blocks of up to kMost tokens; their accumulators fill the
+// registers.
+template <typename S, int kStrips, int kMost>
+inline void int8_tokens(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
+                        const QuantisedRows& x, int64_t first, int64_t last) {
+  int64_t t = first;
+  for (; t + kMost <= last; t += kMost) {
+    int8_block<S, kStrips, kMost>(out + t * out_stride, out_stride, num_outputs, strips, x, t);
+  }
+  if constexpr (kMost > 1) {
+    if (t < last) {
+      int8_tokens<S, kStrips, kMost - 1>(out, out_stride, num_outputs, strips, x, t, last);
+    }
+  }
+}
+
+struct Int8Matmul {
+  const MatmulArgs& args;
+  WeightTiles weight;
+  QuantisedRows x;
+
+  Strip strip(int64_t row) const {
+    const int64_t tile = row / kTileRows, lane = row % kTileRows;
+    const int64_t group = tile * weight.num_groups() * kTileRows + lane;
+    return {weight.data + tile * weight.tile_bytes() + lane * 4, weight.scales + group,
+            weight.zeros == nullptr ? nullptr : weight.zeros + group};
+  }
+
+  // kStrips strips at a time, then one by one.
+  template <typename S, int kStrips, int kMost>
+  void rows(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
+    int64_t row = first_row;
+    for (; row + (kStrips - 1) * kWidth < last_row; row += kStrips * kWidth) {
+      Strip strips[kStrips];
+      for (int s = 0; s < kStrips; s++) strips[s] = strip(row + s * kWidth);
+      int8_tokens<S, kStrips, kMost>(f32(args.out) + row, args.out_stride, last_row - row, strips, x, first,
+                                     last);
+    }
+    if constexpr (kStrips > 1) {
+      if (row < last_row) rows<S, 1, kMost>(row, last_row, first, last);
+    }
+  }
+
+  template <typename S>
+  void run(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
+    constexpr int kManyTokens = kWidth == 16 ? 6 : 2;
+    // A lone token needs more rows in flight to cover the latency of its chains.
+    if (last - first == 1) {
+      rows<S, 4, 1>(first_row, last_row, first, last);
+    } else {
+      rows<S, 2, kManyTokens>(first_row, last_row, first, last);
+    }
+    add_bias(args, first_row, last_row, first, last);
+  }
+};
+
+inline QuantisedRows quantise_rows(const MatmulArgs& a, ThreadPool& pool) {
+  const int64_t cols = a.weight->cols, tokens = a.num_tokens;
+  QuantisedRows rows;
+  rows.cols = cols;
+  rows.group = a.weight->groups.group;
+  char* memory = pool.workspace(quantised_bytes(tokens, cols));
+  rows.scales = reinterpret_cast<float*>(memory);
+  rows.negated_sums = reinterpret_cast<int32_t*>(memory) + tokens * rows.num_groups();
+  rows.q = reinterpret_cast<int8_t*>(rows.negated_sums + tokens * rows.num_groups());
+  // A few rows are done sooner than threads are woken.
+  constexpr int kTokensPerPiece = 4;
+  pool.parallel_for((tokens + kTokensPerPiece - 1) / kTokensPerPiece, [&](int64_t piece, int) {
+    const int64_t end = (piece + 1) * kTokensPerPiece < tokens ? (piece + 1) * kTokensPerPiece : tokens;
+    for (int64_t t = piece * kTokensPerPiece; t < end; t++) quantise_row(rows, t, f32(a.x) + t * a.x_stride);
+  });
+  return rows;
+}
+
+inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
+  const Int8Matmul matmul = {a, WeightTiles(*a.weight), quantise_rows(a, pool)};
+  for_each_piece(a, pool, 1, kPieceRows, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
+    if (matmul.weight.bits == 4) {
+      matmul.run<Steps<4, true>>(row, last_row, first, last);
+    } else {
+      matmul.run<Steps<8, false>>(row, last_row, first, last);
+    }
+  });
+}
+
+}  // namespace quire::QUIRE_VARIANT

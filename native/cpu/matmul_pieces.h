@@ -1,0 +1,48 @@
+// What the matmuls share: how their outputs are cut into pieces of work, and the bias.
+#pragma once
+
+#include "cpu/simd.h"
+#include "ops.h"
+#include "thread_pool.h"
+
+namespace quire::QUIRE_VARIANT {
+
+constexpr int64_t kPieceRows = 64;
+
+// Calls body(first_row, last_row, first_token, last_token) for pieces of the output. So many tokens that
+// their inputs, of element_bytes each, stay in the second-level cache while the piece's weights pass by.
+template <typename Body>
+inline void for_each_piece(const MatmulArgs& a, ThreadPool& pool, int64_t element_bytes,
+                           int64_t rows_per_piece, const Body& body) {
+  constexpr int64_t kInputBytes = 384 * 1024;
+  constexpr int64_t kTokens = 6;  // of a register block
+  const int64_t fitting = kInputBytes / (a.weight->cols * element_bytes) / kTokens * kTokens;
+  const int64_t tokens_per_piece = fitting < kTokens ? kTokens : fitting;
+  const int64_t row_pieces = (a.weight->rows + rows_per_piece - 1) / rows_per_piece;
+  const int64_t token_pieces = (a.num_tokens + tokens_per_piece - 1) / tokens_per_piece;
+  pool.parallel_for(row_pieces * token_pieces, [&](int64_t piece, int) {
+    const int64_t row = piece % row_pieces * rows_per_piece;
+    const int64_t token = piece / row_pieces * tokens_per_piece;
+    const int64_t last_row = row + rows_per_piece < a.weight->rows ? row + rows_per_piece : a.weight->rows;
+    const int64_t last = token + tokens_per_piece < a.num_tokens ? token + tokens_per_piece : a.num_tokens;
+    body(row, last_row, token, last);
+  });
+}
+
+// out[t, n] += bias[n] in [first_row, last_row) and [first, last).
+inline void add_bias(const MatmulArgs& a, int64_t first_row, int64_t last_row, int64_t first, int64_t last) {
+  if (a.bias == nullptr) return;
+  with_dtype(a.bias->dtype, [&](auto tag) {
+    using B = decltype(tag);
+    const auto* bias = static_cast<const typename B::Storage*>(a.bias->data);
+    for (int64_t t = first; t < last; t++) {
+      float* out = f32(a.out) + t * a.out_stride;
+      for_each_vector(static_cast<int>(last_row - first_row), [&](int i, int n) {
+        const Vec sum = add(load_up_to<F32>(out + first_row + i, n), load_up_to<B>(bias + first_row + i, n));
+        store_up_to(out + first_row + i, sum, n);
+      });
+    }
+  });
+}
+
+}  // namespace quire::QUIRE_VARIANT

@@ -1,0 +1,180 @@
+// Integer weights: with plain activations, and in tiles with activations rounded to 8 bits.
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "int8_rounding.h"
+#include "matmul_cases.h"
+#include "thread_pool.h"
+#include "weight_tiles.h"
+
+namespace quire::test {
+
+namespace {
+
+// A random kW4 or kW8 matrix whose scales f16 has too.
+struct IntegerMatrix {
+  IntegerMatrix(Run& run, DType dtype, int rows, int cols, int group, bool has_zeros) {
+    const int top = dtype == DType::kW4 ? 16 : 256;
+    data.resize(static_cast<size_t>(rows) * cols / (dtype == DType::kW4 ? 2 : 1));
+    for (uint8_t& byte : data) byte = static_cast<uint8_t>(run.below(256));
+    zeros.resize(static_cast<size_t>(rows) * (cols / group));
+    for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(has_zeros ? run.below(top) : top / 2);
+    scales = run.values(static_cast<int64_t>(zeros.size()));
+    for (float& scale : scales) scale = f16_to_float(float_to_f16(scale));
+    tensor = {data.data(), dtype, rows, cols, {scales.data(), zeros.data(), group}};
+  }
+  IntegerMatrix(const IntegerMatrix&) = delete;
+
+  Tensor tensor;
+  std::vector<uint8_t> data, zeros;
+  std::vector<float> scales;
+};
+
+struct Tiles {
+  Tiles(const Tensor& matrix, ThreadPool& pool) : memory(nullptr, std::free) {
+    TilePacker packer(matrix, needs_zeros(matrix));
+    memory.reset(std::aligned_alloc(64, packer.bytes()));
+    std::memset(memory.get(), 0xff, packer.bytes());
+    packer.start(memory.get());
+    packer.pack(matrix, 0, pool);
+    tensor = packer.tiles();
+  }
+  std::unique_ptr<void, decltype(&std::free)> memory;
+  Tensor tensor;
+};
+
+// sum_k |x[k] * w[n, k]|.
+double magnitude_of(const Tensor& weight, int64_t n, const float* x) {
+  double magnitude = 0;
+  for (int64_t k = 0; k < weight.cols; k++) {
+    magnitude += std::fabs(double{x[k]} * matrix_element(weight, n, k));
+  }
+  return magnitude;
+}
+
+// What rounding x to 8 bits can add to an output: half a step of every input.
+double rounding_of(const Tensor& weight, int64_t n, const float* x) {
+  double error = 0;
+  for (int64_t start = 0; start < weight.cols; start += weight.groups.group) {
+    double largest = 0, weights = 0;
+    for (int64_t k = start; k < start + weight.groups.group; k++) {
+      largest = std::fmax(largest, std::fabs(x[k]));
+      weights += std::fabs(matrix_element(weight, n, k));
+    }
+    error += weights * largest / 127 / 2;
+  }
+  return error;
+}
+
+void check_tiles(Run& run, const IntegerMatrix& matrix, const WeightTiles& tiles) {
+  bool is_same = true;
+  for (int64_t n = 0; n < matrix.tensor.rows; n++) {
+    for (int64_t k = 0; k < tiles.cols; k++) {
+      const int64_t g = k / tiles.group, at = n * tiles.num_groups() + g;
+      is_same = is_same && tiles.integer(n, k) == integer_element(matrix.tensor, n, k) &&
+                tiles.scale(n, g) == matrix.scales[at] && tiles.zero(n, g) == matrix.zeros[at];
+    }
+  }
+  run.check(is_same, "tiles hold the matrix");
+}
+
+struct Case {
+  DType dtype;
+  int group, groups, outputs, tokens;
+};
+
+void test_plain(Run& run, const Ops& ops, const Case& c) {
+  ThreadPool one(1), three(3);
+  const int inputs = c.group * c.groups;
+  const IntegerMatrix matrix(run, c.dtype, c.outputs, inputs, c.group, true);
+  const std::vector<float> x = run.values(c.tokens * inputs);
+  std::vector<float> expected(c.tokens * c.outputs), found(expected), again(expected);
+  const Tensor& w = matrix.tensor;
+  reference_ops().matmul({expected.data(), x.data(), &w, nullptr, c.tokens, inputs, c.outputs}, one);
+  ops.matmul({found.data(), x.data(), &w, nullptr, c.tokens, inputs, c.outputs}, three);
+  for (int t = 0; t < c.tokens; t++) {
+    ops.matmul({again.data() + t * c.outputs, x.data() + t * inputs, &w, nullptr, 1, inputs, c.outputs}, one);
+  }
+  run.check(found == again, "a row of the integer matmul depends on its neighbours");
+  for (int i = 0; i < c.tokens * c.outputs; i++) {
+    const double magnitude = magnitude_of(w, i % c.outputs, x.data() + i / c.outputs * inputs);
+    run.near(found[i], expected[i], (inputs + 1) * 0x1.0p-23 * magnitude, "integer matmul");
+  }
+}
+
+void test_tiles(Run& run, const Ops& ops, const Case& c) {
+  ThreadPool one(1), three(3);
+  const int inputs = c.group * c.groups, x_stride = inputs + 5, stride = c.outputs + 3;
+  const IntegerMatrix matrix(run, c.dtype, c.outputs, inputs, c.group, run.below(2) == 0);
+  const Tiles tiles(matrix.tensor, three);
+  check_tiles(run, matrix, WeightTiles(tiles.tensor));
+  const Matrix bias(run, 1, c.outputs, DType::kF32);
+  const Tensor* b = run.below(2) == 0 ? &bias.tensor : nullptr;
+  std::vector<float> x = run.values(c.tokens * x_stride);
+  for (int k = 0; k < c.group; k++) x[k] = 0;
+  x[c.tokens * x_stride - 6] *= 1000;
+  const Tensor& w = tiles.tensor;
+  std::vector<float> expected(c.tokens * stride, -1.0f), found(expected), again(expected);
+  reference_ops().matmul({expected.data(), x.data(), &w, b, c.tokens, x_stride, stride}, one);
+  ops.matmul({found.data(), x.data(), &w, b, c.tokens, x_stride, stride}, three);
+  for (int t = 0; t < c.tokens; t++) {
+    ops.matmul({again.data() + t * stride, x.data() + t * x_stride, &w, b, 1, x_stride, stride}, one);
+  }
+  // Without a fused multiply-add there is one more rounding.
+  const bool is_fused = std::strstr(ops.name, "portable") == nullptr;
+  run.check(!is_fused || found == expected, "matmul of tiles is the reference's to the bit");
+  run.check(found == again, "a row of the matmul of tiles depends on its neighbours");
+  std::vector<float> exact(expected);
+  reference_ops().matmul({exact.data(), x.data(), &matrix.tensor, b, c.tokens, x_stride, stride}, one);
+  for (int t = 0; t < c.tokens; t++) {
+    for (int n = 0; n < c.outputs; n++) {
+      const float* row = x.data() + t * x_stride;
+      run.near(found[t * stride + n], exact[t * stride + n],
+               rounding_of(matrix.tensor, n, row) + 1e-5 * (1 + magnitude_of(matrix.tensor, n, row)),
+               "rounding activations costs no more than half a step");
+    }
+  }
+}
+
+}  // namespace
+
+void test_integer_matmul(Run& run, const Ops& ops) {
+  for (DType dtype : {DType::kW4, DType::kW8}) {
+    for (int group : {32, 64, 128}) {
+      for (int groups : {1, 3}) {
+        for (int outputs : {1, 8, 16, 33, 70, 130}) {
+          for (int tokens : {1, 2, 3, 5, 6, 7, 13}) {
+            const Case c = {dtype, group, groups, outputs, tokens};
+            test_plain(run, ops, c);
+            test_tiles(run, ops, c);
+          }
+        }
+      }
+    }
+  }
+}
+
+void test_int8_rounding(Run& run, const Ops&) {
+  ThreadPool two(2);
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const int rows = 5, cols = 96, first = 2;
+    const Matrix matrix(run, rows, cols, dtype);
+    std::vector<uint8_t> data((rows - first) * cols), zeros((rows - first) * cols / kInt8Group);
+    std::vector<float> scales(zeros.size());
+    const Tensor out = {
+        data.data(), DType::kW8, rows - first, cols, {scales.data(), zeros.data(), kInt8Group}};
+    round_to_int8(matrix.tensor, first, out, two);
+    for (int64_t row = 0; row < out.rows; row++) {
+      for (int64_t col = 0; col < cols; col++) {
+        const double step = scales[(row * cols + col) / kInt8Group];
+        // Half a step, and what the largest loses when the scale is rounded to f16.
+        run.near(matrix_element(out, row, col), matrix.at((row + first) * cols + col), step * (0.5 + 0.07),
+                 "a weight in 8 bits");
+      }
+    }
+  }
+}
+
+}  // namespace quire::test
