@@ -10,29 +10,30 @@ namespace quire {
 namespace {
 
 constexpr uint8_t kMiddle = 128;
+constexpr int kMostInGroup = 128;
 
 // One group; the scale is what f16 makes of it.
-float round_group(const float* x, uint8_t* q) {
+float round_group(const float* x, uint8_t* q, int group) {
   float magnitude = 0;
-  for (int k = 0; k < kInt8Group; k++) magnitude = std::max(magnitude, std::fabs(x[k]));
+  for (int k = 0; k < group; k++) magnitude = std::max(magnitude, std::fabs(x[k]));
   const float scale = f16_to_float(float_to_f16(magnitude / 127));
   const float inverse = scale > 0 ? 1 / scale : 0;
   // Adding and taking away 1.5 * 2^23 rounds to the nearest integer, and the compiler can do it in vectors.
   constexpr float kMagic = 12582912.0f;
-  for (int k = 0; k < kInt8Group; k++) {
+  for (int k = 0; k < group; k++) {
     const float rounded = (x[k] * inverse + kMagic) - kMagic;
     q[k] = static_cast<uint8_t>(static_cast<int>(std::min(127.0f, std::max(-127.0f, rounded))) + kMiddle);
   }
   return scale;
 }
 
-void read_group(const Tensor& matrix, int64_t at, float* x) {
+void read_group(const Tensor& matrix, int64_t at, float* x, int group) {
   if (matrix.dtype == DType::kBF16) {
     const auto* halves = static_cast<const uint16_t*>(matrix.data) + at;
-    for (int k = 0; k < kInt8Group; k++) x[k] = bf16_to_float(halves[k]);
+    for (int k = 0; k < group; k++) x[k] = bf16_to_float(halves[k]);
     return;
   }
-  for (int k = 0; k < kInt8Group; k++) x[k] = element(matrix.data, matrix.dtype, at + k);
+  for (int k = 0; k < group; k++) x[k] = element(matrix.data, matrix.dtype, at + k);
 }
 
 }  // namespace
@@ -41,13 +42,14 @@ void round_to_int8(const Tensor& matrix, int64_t first_row, const Tensor& out, T
   auto* data = static_cast<uint8_t*>(const_cast<void*>(out.data));
   auto* scales = const_cast<float*>(out.groups.scales);
   auto* zeros = const_cast<uint8_t*>(out.groups.zeros);
-  const int64_t groups = out.cols / kInt8Group;
+  const int group = out.groups.group;
+  const int64_t groups = out.cols / group;
   pool.parallel_for(out.rows, [&](int64_t row, int) {
-    float x[kInt8Group];
+    float x[kMostInGroup];
     for (int64_t g = 0; g < groups; g++) {
-      const int64_t k = g * kInt8Group;
-      read_group(matrix, (first_row + row) * matrix.cols + k, x);
-      scales[row * groups + g] = round_group(x, data + row * out.cols + k);
+      const int64_t k = g * group;
+      read_group(matrix, (first_row + row) * matrix.cols + k, x, group);
+      scales[row * groups + g] = round_group(x, data + row * out.cols + k, group);
     }
     std::fill(zeros + row * groups, zeros + (row + 1) * groups, kMiddle);
   });

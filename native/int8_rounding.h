@@ -1,5 +1,5 @@
-// Matrices of plain numbers rounded to 8 bits while a model opens, as GGUF's Q8_0 does: groups of 32 inputs,
-// scale = max|w| / 127, zero in the middle.
+// Matrices of plain numbers rounded to 8 bits while a model opens: groups of 128 inputs, or of 64 or 32 where
+// those do not divide the row; scale = max|w| / 127, zero in the middle.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,17 @@
 
 namespace quire {
 
-constexpr int kInt8Group = 32;
-
-inline bool can_round_to_int8(const Tensor& matrix) {
-  return !is_integer(matrix.dtype) && matrix.rows > 1 && matrix.cols % kInt8Group == 0;
+// 0 when no group divides a row of so many inputs.
+constexpr int int8_group(int64_t cols) {
+  return cols % 128 == 0 ? 128 : cols % 64 == 0 ? 64 : cols % 32 == 0 ? 32 : 0;
 }
 
-// Rows [first_row, first_row + out.rows) of the matrix into the memory that `out`, a kW8 matrix, points to.
+inline bool can_round_to_int8(const Tensor& matrix) {
+  return !is_integer(matrix.dtype) && matrix.rows > 1 && int8_group(matrix.cols) > 0;
+}
+
+// Rows [first_row, first_row + out.rows) of the matrix into the memory that `out`, a kW8 matrix with groups
+// of int8_group, points to.
 void round_to_int8(const Tensor& matrix, int64_t first_row, const Tensor& out, ThreadPool& pool);
 
 }  // namespace quire

@@ -129,12 +129,13 @@ Tensor CpuBackend::place(const Tensor& host) {
 Tensor CpuBackend::place_in_int8(const Tensor& host) {
   constexpr int64_t kRows = 1024;
   static_assert(kRows % kTileRows == 0, "parts begin with a tile");
-  const int64_t groups = host.cols / kInt8Group;
+  const int group = int8_group(host.cols);
+  const int64_t groups = host.cols / group;
   const int64_t part_rows = rounds_activations_ ? std::min(host.rows, kRows) : host.rows;
   auto* data = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * host.cols)));
   auto* scales = static_cast<float*>(place_memory(static_cast<size_t>(part_rows * groups) * sizeof(float)));
   auto* zeros = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * groups)));
-  Tensor part = {data, DType::kW8, part_rows, host.cols, {scales, zeros, kInt8Group}};
+  Tensor part = {data, DType::kW8, part_rows, host.cols, {scales, zeros, group}};
   if (!rounds_activations_) {
     round_to_int8(host, 0, part, pool_);
     return part;

@@ -74,6 +74,8 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
   const float* x_scales = x.scales + token * groups;
   const int32_t* negated_sums = x.negated_sums + token * groups;
   const int64_t group_bytes = x.group / (S::kIsPacked ? 8 : 4) * kStepBytes;
+  // The strips after these are brought closer meanwhile.
+  const int64_t ahead = groups * group_bytes * kStrips * kWidth / kTileRows;
   Vec acc[kStrips][kTokens];
   for (int s = 0; s < kStrips; s++) {
     for (int t = 0; t < kTokens; t++) acc[s][t] = zero();
@@ -89,7 +91,10 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
     const int8_t* inputs = q + g * x.group;
     for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kStepBytes) {
       Bytes bytes[kStrips];
-      for (int s = 0; s < kStrips; s++) bytes[s] = load_bytes(strips[s].data + at);
+      for (int s = 0; s < kStrips; s++) {
+        bytes[s] = load_bytes(strips[s].data + at);
+        if (kTokens > 1) prefetch(strips[s].data + at + ahead);
+      }
       if (S::kIsPacked) {
         for (int s = 0; s < kStrips; s++) {
           const Bytes low = low_halves(bytes[s]);

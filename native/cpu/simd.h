@@ -17,6 +17,8 @@
 
 namespace quire::QUIRE_VARIANT {
 
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 // Element types a weight or cache may have.
 struct F32 {
   using Storage = float;

@@ -13,6 +13,8 @@ const perplexityOptions: readonly Option[] = [
   { group: 'Text', name: 'text', kind: { type: 'text' }, fallback: null, help: 'UTF-8 file to predict; needed' },
   { group: 'Text', name: 'window', kind: wholeNumber, fallback: 512, help: 'tokens of context, cut to what the model has' },
   { group: 'Text', name: 'stride', kind: wholeNumber, fallback: null, help: 'tokens by which windows advance; default half a window' },
+  { group: 'Engine', name: 'quantization', kind: { type: 'choice', values: ['none', 'auto', 'int8'] }, fallback: 'none', help: 'as `quire serve` has it; none judges the weights of the file' },
+  { group: 'Engine', name: 'cpu-activations', kind: { type: 'choice', values: ['f32', 'int8'] }, fallback: 'f32', help: 'as `quire serve` has it; f32 judges the weights alone' },
   { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
 ]; // biome-ignore format: one option a line
 
@@ -34,6 +36,8 @@ export async function runPerplexity(args: readonly string[]): Promise<number> {
     // Keys and values in full, so that the weights alone are judged.
     kvCacheDtype: 'float32',
     maxNumSeqs: 1,
+    quantization: values.quantization as 'none',
+    cpuActivations: values['cpu-activations'] as 'f32',
     threads: values.threads as number | null,
   });
   const progress = new Progress('windows');

@@ -138,6 +138,24 @@ void test_tiles(Run& run, const Ops& ops, const Case& c) {
   }
 }
 
+void check_rounding(Run& run, DType dtype, int cols) {
+  ThreadPool two(2);
+  const int rows = 5, first = 2, group = int8_group(cols);
+  const Matrix matrix(run, rows, cols, dtype);
+  std::vector<uint8_t> data((rows - first) * cols), zeros((rows - first) * cols / group);
+  std::vector<float> scales(zeros.size());
+  const Tensor out = {data.data(), DType::kW8, rows - first, cols, {scales.data(), zeros.data(), group}};
+  round_to_int8(matrix.tensor, first, out, two);
+  for (int64_t row = 0; row < out.rows; row++) {
+    for (int64_t col = 0; col < cols; col++) {
+      const double step = scales[(row * cols + col) / group];
+      // Half a step, and what the largest loses when the scale is rounded to f16.
+      run.near(matrix_element(out, row, col), matrix.at((row + first) * cols + col), step * (0.5 + 0.07),
+               "a weight in 8 bits");
+    }
+  }
+}
+
 }  // namespace
 
 void test_integer_matmul(Run& run, const Ops& ops) {
@@ -157,23 +175,8 @@ void test_integer_matmul(Run& run, const Ops& ops) {
 }
 
 void test_int8_rounding(Run& run, const Ops&) {
-  ThreadPool two(2);
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    const int rows = 5, cols = 96, first = 2;
-    const Matrix matrix(run, rows, cols, dtype);
-    std::vector<uint8_t> data((rows - first) * cols), zeros((rows - first) * cols / kInt8Group);
-    std::vector<float> scales(zeros.size());
-    const Tensor out = {
-        data.data(), DType::kW8, rows - first, cols, {scales.data(), zeros.data(), kInt8Group}};
-    round_to_int8(matrix.tensor, first, out, two);
-    for (int64_t row = 0; row < out.rows; row++) {
-      for (int64_t col = 0; col < cols; col++) {
-        const double step = scales[(row * cols + col) / kInt8Group];
-        // Half a step, and what the largest loses when the scale is rounded to f16.
-        run.near(matrix_element(out, row, col), matrix.at((row + first) * cols + col), step * (0.5 + 0.07),
-                 "a weight in 8 bits");
-      }
-    }
+    for (int cols : {96, 320, 384}) check_rounding(run, dtype, cols);
   }
 }
 

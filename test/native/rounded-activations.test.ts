@@ -32,7 +32,7 @@ describe.each(cpuFeatures().variants)('rounding, %s', (cpuVariant) => {
       exact,
     );
     expect(error).toBeGreaterThan(0);
-    expect(error).toBeLessThan(0.02);
+    expect(error).toBeLessThan(0.05);
   });
 
   it('costs a model in bfloat16 little', async () => {
@@ -44,7 +44,7 @@ describe.each(cpuFeatures().variants)('rounding, %s', (cpuVariant) => {
       exact,
     );
     expect(plain).toBeGreaterThan(0);
-    expect(plain).toBeLessThan(0.02);
+    expect(plain).toBeLessThan(0.05);
     expect(both).toBeLessThan(0.05);
   });
 });
