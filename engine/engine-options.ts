@@ -36,9 +36,9 @@ export interface EngineOptions {
   quantization?: 'none' | 'auto' | 'int8';
   /**
    * `auto` is float32 for float32 weights and bfloat16 otherwise; on a GPU, what it computes in. `fp8` (e4m3)
-   * is for GPUs.
+   * is for GPUs, `int8_per_token_head` (a scale per token and KV head) for the CPU.
    */
-  kvCacheDtype?: 'auto' | 'float32' | 'bfloat16' | 'fp8';
+  kvCacheDtype?: 'auto' | 'float32' | 'float16' | 'bfloat16' | 'int8_per_token_head' | 'fp8';
   /** Prompt plus output tokens of one request; default the model's own limit. */
   maxModelLen?: number | null;
   /** Requests in one step. Default 256. */
@@ -109,9 +109,18 @@ export function threadOptions(
   const kvDtypes = {
     auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
     float32: 'f32',
+    float16: 'f16',
     bfloat16: 'bf16',
+    int8_per_token_head: 'i8',
     fp8: 'f8',
   } as const;
+  const kvCacheDtype = options.kvCacheDtype ?? 'auto';
+  if (kvCacheDtype === (isGpu ? 'int8_per_token_head' : 'fp8') && backend !== 'null') {
+    const allowed = Object.keys(kvDtypes).filter((name) => name !== kvCacheDtype);
+    throw new ModelError(
+      `--kv-cache-dtype: found ${kvCacheDtype}, allowed on ${isGpu ? 'a GPU' : 'the CPU'}: ${allowed.join(', ')}`,
+    );
+  }
   const limits = {
     blockSize: options.blockSize ?? 16,
     maxModelLen: contextLength(options.maxModelLen ?? null, model),
@@ -126,7 +135,7 @@ export function threadOptions(
     dtype: weightDtypes[options.dtype ?? 'auto'] ?? (isGpu ? gpuDtype : null),
     roundsActivations: options.cpuActivations !== 'f32',
     quantization: options.quantization ?? 'auto',
-    kvCacheDtype: kvDtypes[options.kvCacheDtype ?? 'auto'],
+    kvCacheDtype: kvDtypes[kvCacheDtype],
     threads: options.threads ?? availableParallelism(),
     seed: options.seed ?? 0,
     batchInvariant: options.batchInvariant ?? false,

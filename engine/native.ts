@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { LayerSlot, ModelConfig, ModelFiles, WeightDtype } from './model-config.ts';
 
-/** A GPU has its activations' form, or f8 (e4m3). */
-export type KvCacheDtype = 'f32' | 'bf16' | 'f8';
+/** A GPU has its activations' form, or f8 (e4m3); i8 has a scale per token and KV head, on the CPU only. */
+export type KvCacheDtype = 'f32' | 'f16' | 'bf16' | 'i8' | 'f8';
 /**
  * For tests: `reference` is the naive single-threaded specification, `emulated` the CUDA kernels in the
  * emulator.

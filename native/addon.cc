@@ -65,10 +65,11 @@ DType dtype(const Napi::Object& object, const char* name) {
 
 DType kv_cache_dtype(const Napi::Object& object) {
   const std::string found = text(object, "kvCacheDtype");
-  if (found == "f32") return DType::kF32;
-  if (found == "bf16") return DType::kBF16;
   if (found == "f8") return DType::kF8;
-  throw Napi::TypeError::New(object.Env(), "kvCacheDtype: found " + found + ", allowed f32, bf16, f8");
+  if (found == "i8") return DType::kI8;
+  if (found == "f32" || found == "f16" || found == "bf16") return dtype(object, "kvCacheDtype");
+  throw Napi::TypeError::New(object.Env(),
+                             "kvCacheDtype: found " + found + ", allowed f32, f16, bf16, f8, i8");
 }
 
 template <typename Array>

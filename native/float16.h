@@ -96,6 +96,15 @@ static inline float element(const void* data, DType dtype, int64_t i) {
   return dtype == DType::kBF16 ? bf16_to_float(half) : f16_to_float(half);
 }
 
+// Element i of one head's key (or value) at token `offset` of a block, in any form.
+static inline float kv_element(const KvCache& cache, void* data, int64_t block, int kv_head, int offset,
+                               int i) {
+  const char* rows = cache.at(data, block, kv_head);
+  const int64_t at = int64_t{offset} * cache.head_size + i;
+  if (cache.dtype != DType::kI8) return element(rows, cache.dtype, at);
+  return static_cast<float>(static_cast<int8_t>(rows[at])) * cache.scales_at(data, block, kv_head)[offset];
+}
+
 // The integer of [row, col] of a kW4 or kW8 matrix.
 static inline int integer_element(const Tensor& m, int64_t row, int64_t col) {
   const auto* data = static_cast<const uint8_t*>(m.data);

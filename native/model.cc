@@ -98,9 +98,8 @@ DType Model::kv_dtype() const {
 }
 
 int64_t Model::kv_bytes_per_block() const {
-  const DType dtype = kv_dtype();
-  return int64_t{2} * config_.num_layers * config_.num_kv_heads * options_.block_size * config_.head_size *
-         static_cast<int64_t>(dtype_size(dtype));
+  return int64_t{2} * config_.num_layers * config_.num_kv_heads *
+         kv_head_block_bytes(kv_dtype(), options_.block_size, config_.head_size);
 }
 
 int64_t Model::workspace_bytes() const {

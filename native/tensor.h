@@ -7,15 +7,17 @@
 namespace quire {
 
 // kW4 and kW8 are for matrices only: see Groups. The tiles are what the CPU's integer kernels make of them
-// (weight_tiles.h). kF8 (e4m3) is for keys and values only.
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kW4, kW8, kW4Tiles, kW8Tiles };
+// (weight_tiles.h). kF8 (e4m3) and kI8 (see KvCache) are for keys and values only.
+enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW8Tiles };
 
 // Whether weights are integers in groups.
 constexpr bool is_integer(DType dtype) { return dtype >= DType::kW4; }
 constexpr bool is_tiled(DType dtype) { return dtype >= DType::kW4Tiles; }
 
 // Of one element; integer weights have none.
-constexpr size_t dtype_size(DType dtype) { return dtype == DType::kF32 ? 4 : dtype == DType::kF8 ? 1 : 2; }
+constexpr size_t dtype_size(DType dtype) {
+  return dtype == DType::kF32 ? 4 : dtype == DType::kF8 || dtype == DType::kI8 ? 1 : 2;
+}
 
 // Integer weights in groups of `group` inputs: weight = (q - zero) * scale, q and zero unsigned. group and
 // cols are multiples of 32. kW8 has a byte for each q. kW4 has 16 bytes for each 32 inputs of a row: byte j
@@ -37,9 +39,18 @@ struct Tensor {
   explicit operator bool() const { return data != nullptr; }
 };
 
+// What one head's keys, or values, of one block take. kI8 (vLLM's int8_per_token_head) has integers from -127
+// to 127, and behind the block's rows a scale for each of its tokens, f32 [block_size]:
+// value = integer * scale.
+constexpr int64_t kv_head_block_bytes(DType dtype, int block_size, int head_size) {
+  const int64_t row = head_size * static_cast<int64_t>(dtype_size(dtype));
+  return block_size * (row + (dtype == DType::kI8 ? static_cast<int64_t>(sizeof(float)) : 0));
+}
+
 // K and V of one layer, each [num_blocks, num_kv_heads, block_size, head_size]: the keys of one head in one
-// block are contiguous. Token slot s lies in block s / block_size at offset s % block_size. dtype is kF32 or
-// kBF16 on the CPU, the activations' or kF8 on a GPU.
+// block are contiguous, and with kI8 followed by their scales (kv_head_block_bytes). Token slot s lies in
+// block s / block_size at offset s % block_size. dtype is any but kF8 on the CPU, the activations' or kF8 on
+// a GPU.
 struct KvCache {
   void* k = nullptr;
   void* v = nullptr;
@@ -48,6 +59,16 @@ struct KvCache {
   int block_size = 0;
   int num_kv_heads = 0;
   int head_size = 0;
+
+  int64_t head_block_bytes() const { return kv_head_block_bytes(dtype, block_size, head_size); }
+  // Where the keys (or values) of one head in one block start.
+  char* at(void* data, int64_t block, int kv_head) const {
+    return static_cast<char*>(data) + (block * num_kv_heads + kv_head) * head_block_bytes();
+  }
+  // Behind them, with kI8: [block_size].
+  float* scales_at(void* data, int64_t block, int kv_head) const {
+    return reinterpret_cast<float*>(at(data, block, kv_head) + int64_t{block_size} * head_size);
+  }
 };
 
 // Activations as the CPU has them.

@@ -64,7 +64,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Engine', name: 'kv-cache-memory', kind: { type: 'bytes' }, fallback: null, help: 'bytes for the KV cache, e.g. 4GiB; default at most 40% of free memory' },
   { group: 'Engine', name: 'gpu-memory-utilization', kind: { type: 'number', low: 0.01, high: 1 }, fallback: 0.9, help: 'share of a GPU’s memory that everything together may take' },
   { group: 'Engine', name: 'num-gpu-blocks-override', kind: integer(1, 2 ** 30), fallback: null, help: 'KV blocks, exactly; overrides --kv-cache-memory' },
-  { group: 'Engine', name: 'kv-cache-dtype', kind: choice('auto', 'float32', 'bfloat16', 'fp8'), fallback: 'auto', help: 'form of keys and values; auto is float32 for float32 weights, else bfloat16; on a GPU what it computes in, or fp8 (e4m3)' },
+  { group: 'Engine', name: 'kv-cache-dtype', kind: choice('auto', 'float32', 'float16', 'bfloat16', 'int8_per_token_head', 'fp8'), fallback: 'auto', help: 'form of keys and values; auto is float32 for float32 weights, else bfloat16; on a GPU what it computes in, or fp8 (e4m3); int8_per_token_head is for the CPU' },
   { group: 'Engine', name: 'batch-invariant', kind: { type: 'flag' }, fallback: false, help: 'on a GPU: tokens never depend on a request’s neighbours, at some cost in speed; on the CPU always so' },
   { group: 'Engine', name: 'max-num-seqs', kind: integer(1, 65_536), fallback: 256, help: 'requests in one step' },
   { group: 'Engine', name: 'max-num-batched-tokens', kind: integer(1, 1 << 20), fallback: 2048, help: 'tokens in one step' },

@@ -31,6 +31,9 @@ void* allocate_huge(size_t bytes) {
 
 const Ops* find_ops(const ModelOptions& options) {
   if (options.backend == "reference") return &reference_ops();
+  if (options.kv_cache_dtype == DType::kF8) {
+    throw std::runtime_error("fp8 keys and values need a GPU: on the CPU int8_per_token_head is as small");
+  }
   if (options.cpu_variant.empty()) {
     if (const Ops* ops = cpu_ops_avx512()) return ops;
     if (const Ops* ops = cpu_ops_avx2()) return ops;
@@ -40,9 +43,6 @@ const Ops* find_ops(const ModelOptions& options) {
                    : options.cpu_variant == "avx2"     ? cpu_ops_avx2()
                    : options.cpu_variant == "portable" ? cpu_ops_portable()
                                                        : nullptr;
-  if (options.kv_cache_dtype == DType::kF8) {
-    throw std::runtime_error("keys and values in 8 bits need a GPU: set --kv-cache-dtype to bfloat16");
-  }
   if (ops == nullptr)
     throw std::runtime_error("this machine cannot run the CPU variant " + options.cpu_variant);
   return ops;
@@ -81,10 +81,12 @@ class CpuBackend : public Backend {
                              " is not supported: even sizes up to 256 are");
   }
 
-  // Taken from the system as it is touched.
+  // Taken from the system as it is touched, in large pages where it has them: keys and values lie in runs of
+  // a few KB, which would otherwise need a translation each.
   void* allocate(size_t bytes) override {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
+    madvise(memory, bytes, MADV_HUGEPAGE);
     return memory;
   }
   void release(void* memory, size_t bytes) override { munmap(memory, bytes); }

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "cpu/simd.h"
+#include "cpu/simd_kv.h"
 #include "float16.h"
 #include "ops.h"
 #include "thread_pool.h"
@@ -95,13 +95,41 @@ inline void rotate(float* head, const float* cos, const float* sin, int num_freq
   });
 }
 
-inline void write_head(void* cache, DType dtype, int64_t at, const float* head, int size) {
-  if (dtype == DType::kF32) {
-    std::memcpy(static_cast<float*>(cache) + at, head, sizeof(float) * size);
-    return;
+// kI8: integers of x / scale, scale = the largest magnitude / 127. Returns the scale.
+inline float quantise_head(int8_t* out, const float* head, int size) {
+  Vec most = zero();
+  for_each_vector(size, [&](int i, int n) {
+    const Vec x = load_up_to<F32>(head + i, n);
+    most = max(most, max(x, sub(zero(), x)));
+  });
+  const float largest = max_lane(most);
+  const Vec inverse = broadcast(largest > 0 ? 127.0f / largest : 0.0f);
+  for_each_vector(size, [&](int i, int n) {
+    const Vec q = round(mul(load_up_to<F32>(head + i, n), inverse));
+    float lanes[kWidth];
+    store(lanes, min(max(q, broadcast(-127.0f)), broadcast(127.0f)));
+    for (int j = 0; j < n; j++) out[i + j] = static_cast<int8_t>(lanes[j]);
+  });
+  return largest / 127.0f;
+}
+
+// One head's key (or value) to token `offset` of a block.
+inline void write_head(const KvCache& cache, void* data, int64_t block, int kv_head, int offset,
+                       const float* head) {
+  const int size = cache.head_size;
+  char* out = cache.at(data, block, kv_head) + offset * size * static_cast<int64_t>(dtype_size(cache.dtype));
+  if (cache.dtype == DType::kF32) {
+    std::memcpy(out, head, sizeof(float) * size);
+  } else if (cache.dtype == DType::kI8) {
+    const float scale = quantise_head(reinterpret_cast<int8_t*>(out), head, size);
+    cache.scales_at(data, block, kv_head)[offset] = scale;
+  } else if (cache.dtype == DType::kF16) {
+    uint16_t* halves = reinterpret_cast<uint16_t*>(out);
+    for_each_vector(size, [&](int i, int n) { store_f16(halves + i, load_up_to<F32>(head + i, n), n); });
+  } else {
+    uint16_t* halves = reinterpret_cast<uint16_t*>(out);
+    for (int i = 0; i < size; i++) halves[i] = float_to_bf16(head[i]);
   }
-  uint16_t* out = static_cast<uint16_t*>(cache) + at;
-  for (int i = 0; i < size; i++) out[i] = float_to_bf16(head[i]);
 }
 
 inline void rope_and_cache_token(const RopeAndCacheArgs& a, int64_t t) {
@@ -119,10 +147,10 @@ inline void rope_and_cache_token(const RopeAndCacheArgs& a, int64_t t) {
   const int64_t slot = a.slot_mapping[t];
   if (slot < 0) return;
   const int64_t block = slot / cache.block_size;
+  const int offset = static_cast<int>(slot % cache.block_size);
   for (int h = 0; h < cache.num_kv_heads; h++) {
-    const int64_t at = ((block * cache.num_kv_heads + h) * cache.block_size + slot % cache.block_size) * size;
-    write_head(cache.k, cache.dtype, at, row + (a.num_heads + h) * size, size);
-    write_head(cache.v, cache.dtype, at, row + (num_rotated + h) * size, size);
+    write_head(cache, cache.k, block, h, offset, row + (a.num_heads + h) * size);
+    write_head(cache, cache.v, block, h, offset, row + (num_rotated + h) * size);
   }
 }
 
@@ -181,8 +209,7 @@ inline void gather_rows(const GatherRowsArgs& a, ThreadPool& pool) {
 
 inline void copy_blocks(const CopyBlocksArgs& a, ThreadPool& pool) {
   const KvCache& cache = *a.cache;
-  const size_t bytes =
-      dtype_size(cache.dtype) * cache.num_kv_heads * cache.block_size * static_cast<size_t>(cache.head_size);
+  const size_t bytes = cache.num_kv_heads * static_cast<size_t>(cache.head_block_bytes());
   pool.parallel_for(a.num_pairs, [&](int64_t i, int) {
     const size_t from = a.pairs[2 * i] * bytes;
     const size_t to = a.pairs[2 * i + 1] * bytes;

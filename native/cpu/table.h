@@ -1,7 +1,7 @@
 // The op table of the variant that includes this.
 #pragma once
 
-#include "cpu/attention.h"
+#include "cpu/attention_split.h"
 #include "cpu/elementwise.h"
 #include "cpu/lora.h"
 #include "cpu/matmul.h"

@@ -129,6 +129,24 @@ void rotate(float* head, const float* cos, const float* sin, int num_freqs) {
   }
 }
 
+// One head's key (or value) to a slot, in the cache's form.
+void write_head(const KvCache& cache, void* data, int64_t slot, int kv_head, const float* head) {
+  const int64_t block = slot / cache.block_size, offset = slot % cache.block_size;
+  char* rows = cache.at(data, block, kv_head);
+  float most = 0;
+  for (int i = 0; i < cache.head_size; i++) most = std::max(most, std::fabs(head[i]));
+  const float inverse = most > 0 ? 127.0f / most : 0.0f;
+  if (cache.dtype == DType::kI8) cache.scales_at(data, block, kv_head)[offset] = most / 127.0f;
+  for (int i = 0; i < cache.head_size; i++) {
+    const int64_t at = offset * cache.head_size + i;
+    if (cache.dtype == DType::kI8) {
+      rows[at] = static_cast<char>(std::nearbyint(head[i] * inverse));
+    } else {
+      set_element(rows, cache.dtype, at, head[i]);
+    }
+  }
+}
+
 void rope_and_cache(const RopeAndCacheArgs& a, ThreadPool&) {
   const KvCache& cache = *a.cache;
   const int size = cache.head_size;
@@ -145,13 +163,8 @@ void rope_and_cache(const RopeAndCacheArgs& a, ThreadPool&) {
     const int64_t slot = a.slot_mapping[t];
     if (slot < 0) continue;
     for (int h = 0; h < cache.num_kv_heads; h++) {
-      const int64_t block = slot / cache.block_size;
-      const int64_t at =
-          ((block * cache.num_kv_heads + h) * cache.block_size + slot % cache.block_size) * size;
-      for (int i = 0; i < size; i++) {
-        set_element(cache.k, cache.dtype, at + i, row[(a.num_heads + h) * size + i]);
-        set_element(cache.v, cache.dtype, at + i, row[(num_rotated + h) * size + i]);
-      }
+      write_head(cache, cache.k, slot, h, row + (a.num_heads + h) * size);
+      write_head(cache, cache.v, slot, h, row + (num_rotated + h) * size);
     }
   }
 }
@@ -161,14 +174,13 @@ void attend(const AttentionArgs& a, const float* q, float* out, int kv_head, con
             int last) {
   const KvCache& cache = *a.cache;
   const int size = cache.head_size;
-  const auto key_at = [&](int p) {
-    const int64_t block = blocks[p / cache.block_size];
-    return ((block * cache.num_kv_heads + kv_head) * cache.block_size + p % cache.block_size) * size;
+  const auto at = [&](void* data, int p, int i) {
+    return double{kv_element(cache, data, blocks[p / cache.block_size], kv_head, p % cache.block_size, i)};
   };
   std::vector<double> scores;
   for (int p = first; p <= last; p++) {
     double dot = 0;
-    for (int i = 0; i < size; i++) dot += double{q[i]} * element(cache.k, cache.dtype, key_at(p) + i);
+    for (int i = 0; i < size; i++) dot += q[i] * at(cache.k, p, i);
     dot *= a.scale;
     scores.push_back(a.soft_cap > 0 ? a.soft_cap * std::tanh(dot / a.soft_cap) : dot);
   }
@@ -178,7 +190,7 @@ void attend(const AttentionArgs& a, const float* q, float* out, int kv_head, con
   for (int i = 0; i < size; i++) {
     double value = 0;
     for (int p = first; p <= last; p++) {
-      value += scores[p - first] / sum * element(cache.v, cache.dtype, key_at(p) + i);
+      value += scores[p - first] / sum * at(cache.v, p, i);
     }
     out[i] = static_cast<float>(value);
   }
@@ -292,8 +304,7 @@ void gather_rows(const GatherRowsArgs& a, ThreadPool&) {
 
 void copy_blocks(const CopyBlocksArgs& a, ThreadPool&) {
   const KvCache& cache = *a.cache;
-  const size_t bytes =
-      dtype_size(cache.dtype) * cache.num_kv_heads * cache.block_size * static_cast<size_t>(cache.head_size);
+  const size_t bytes = cache.num_kv_heads * static_cast<size_t>(cache.head_block_bytes());
   for (int i = 0; i < a.num_pairs; i++) {
     const size_t from = a.pairs[2 * i] * bytes;
     const size_t to = a.pairs[2 * i + 1] * bytes;

@@ -143,4 +143,19 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     expect(wrong.slice(0, 3), `seed ${seed}: ${wrong.length} of ${cases.length} differ`).toEqual([]);
     if (options.numBlocksOverride !== undefined) expect(numPreemptions).toBeGreaterThan(0);
   });
+
+  it.each(['float16', 'bfloat16', 'int8_per_token_head'] as const)(
+    'with a cache of %s',
+    async (kvCacheDtype) => {
+      const few = cases.slice(0, 64);
+      const open = (options: Partial<EngineOptions>) => Engine.open({ ...base, kvCacheDtype, ...options });
+      const lone = await open({ enablePrefixCaching: false });
+      const wanted = await runTogether(lone, few, 1);
+      await lone.close();
+      const crowded = await open({ blockSize: 8, longPrefillTokenThreshold: 33, threads: 3 });
+      const results = await runTogether(crowded, few, 64);
+      await crowded.close();
+      expect(results).toEqual(wanted);
+    },
+  );
 });

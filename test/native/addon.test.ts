@@ -29,13 +29,14 @@ describe.skipIf(!hasStories)('a native model', () => {
     ['maxLogprobs', -1],
     ['backend', 'gpu'],
     ['cpuVariant', 'neon'],
-    ['kvCacheDtype', 'f16'],
+    ['kvCacheDtype', 'f64'],
+    ['kvCacheDtype', 'f8'],
     ['dtype', 'i8'],
     ['seed', 'x'],
   ])('refuses %s %s', async (name, value) => {
     const { config, files } = await load();
     expect(() => openNativeModel(config, files, { ...forwardOptions, [name]: value } as never)).toThrow(
-      new RegExp(`${name}|allowed|cannot run the CPU variant`),
+      new RegExp(`${name}|allowed|cannot run the CPU variant|need a GPU`),
     );
   });
 

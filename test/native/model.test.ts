@@ -3,9 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type LoadedModel, loadModel } from '../../engine/model-files.ts';
-import { cpuFeatures } from '../../engine/native.ts';
+import { cpuFeatures, type KvCacheDtype, type NativeModelOptions } from '../../engine/native.ts';
 import { hasStories, storiesFolder } from '../stories260k.ts';
-import { forward, openForForward, stepChunks } from './forward.ts';
+import { forward, forwardOptions, openForForward, stepChunks } from './forward.ts';
 
 interface Golden {
   tokenIds: number[];
@@ -76,14 +76,34 @@ describe.skipIf(!hasStories)('stories260k', () => {
     expect(mixed.slice(34)).toEqual(expected.slice(0, 100));
   });
 
-  it('stays close with a bf16 cache and bf16 weights', () => {
-    for (const options of [{ kvCacheDtype: 'bf16' } as const, { dtype: 'bf16' } as const]) {
+  it('stays close with a cache or weights in fewer bits', () => {
+    // Far from exact, and far from wrong.
+    const cases: Array<[Partial<NativeModelOptions>, low: number, high: number]> = [
+      [{ kvCacheDtype: 'f16' }, 1e-4, 0.05],
+      [{ kvCacheDtype: 'bf16' }, 1e-3, 0.5],
+      // One scale for the 8 numbers of a head: the reference is as far off.
+      [{ kvCacheDtype: 'i8' }, 1e-3, 1],
+      [{ dtype: 'bf16' }, 1e-3, 0.5],
+    ];
+    for (const [options, low, high] of cases) {
       const native = openForForward(model, options);
       const error = maxError(forward(native, golden.tokenIds, 200, 16));
       native.close();
-      // Eight bits of mantissa: far from exact, and far from wrong.
-      expect(error).toBeGreaterThan(1e-3);
-      expect(error).toBeLessThan(0.5);
+      expect(error, JSON.stringify(options)).toBeGreaterThan(low);
+      expect(error, JSON.stringify(options)).toBeLessThan(high);
     }
+  });
+
+  it('counts what a block of 8-bit keys and values takes, scales included', () => {
+    const bytesOf = (kvCacheDtype: KvCacheDtype) => {
+      const native = openForForward(model, { kvCacheDtype });
+      const { kvBytesPerBlock } = native.memory;
+      native.close();
+      return kvBytesPerBlock;
+    };
+    const { numLayers, numKvHeads } = model.config;
+    const scales = 2 * numLayers * numKvHeads * forwardOptions.blockSize * 4;
+    expect(bytesOf('i8')).toBe(bytesOf('f32') / 4 + scales);
+    expect(bytesOf('f16')).toBe(bytesOf('f32') / 2);
   });
 });

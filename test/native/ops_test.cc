@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "attention_cases.h"
 #include "float16.h"
 #include "matmul_cases.h"
 #include "moe_cases.h"
@@ -212,7 +213,7 @@ void test_activations(Run& run, const Ops& ops) {
 
 void test_rope_and_cache(Run& run, const Ops& ops) {
   ThreadPool pool(2);
-  for (DType cache_dtype : {DType::kF32, DType::kBF16}) {
+  for (DType cache_dtype : kv_dtypes()) {
     for (int size : {8, 16, 64, 80, 128}) {
       for (bool norms : {false, true}) {
         const int heads = 6, kv_heads = 2, tokens = 9, block_size = 8, num_blocks = 5;
@@ -246,104 +247,12 @@ void test_rope_and_cache(Run& run, const Ops& ops) {
         const double factor = norms ? (size + 8) * kUlp * 4 : 4 * kUlp;
         for (size_t i = 0; i < found.size(); i++)
           run.near(found[i], expected[i], factor * 4, "rope_and_cache");
-        const double cache_step = cache_dtype == DType::kF32 ? factor * 4 : 0x1.0p-7 * 4;
+        // What differs by a rounding may fall to the next number that the cache's form has.
+        const bool is_i8 = cache_dtype == DType::kI8;
+        const double step = cache_dtype == DType::kF32 ? factor * 4 : 0x1.0p-7 * 4;
         for (int64_t i = 0; i < left.size(); i++) {
-          run.near(right.k_at(i), left.k_at(i), cache_step, "rope_and_cache's keys");
-          run.near(right.v_at(i), left.v_at(i), cache_step, "rope_and_cache's values");
-        }
-      }
-    }
-  }
-}
-
-struct AttentionCase {
-  int heads, kv_heads, size, block_size, window;
-  DType dtype;
-  float soft_cap;
-};
-
-// A paged cache holding `context` keys for each sequence, and queries for the last `queries` of each.
-struct AttentionBatch {
-  AttentionBatch(Run& run, const AttentionCase& c,
-                 const std::vector<std::pair<int, int>>& context_and_queries)
-      : shape(c),
-        max_blocks(200 / c.block_size + 1),
-        cache(static_cast<int>(context_and_queries.size()) * max_blocks + 1, c.kv_heads, c.block_size, c.size,
-              c.dtype) {
-    cache.fill(run);
-    starts.push_back(0);
-    int next_block = 1;
-    for (const auto& [context, queries] : context_and_queries) {
-      contexts.push_back(context);
-      rows.push_back(static_cast<int>(rows.size()));
-      starts.push_back(starts.back() + queries);
-      for (int b = 0; b < max_blocks; b++) table.push_back(next_block++);
-    }
-    // Rows and blocks out of order, as they are after a while of serving.
-    for (size_t i = table.size() - 1; i > 0; i--)
-      std::swap(table[i], table[run.below(static_cast<int>(i) + 1)]);
-    q = run.values(starts.back() * c.heads * c.size);
-  }
-
-  std::vector<float> attend(const Ops& ops, ThreadPool& pool) const {
-    std::vector<float> out(q.size());
-    const KvCache view = const_cast<PagedCache&>(cache).view();
-    ops.attention(
-        {out.data(), q.data(), int64_t{shape.heads} * shape.size, &view, starts.data(), contexts.data(),
-         rows.data(), table.data(), max_blocks, static_cast<int>(contexts.size()), shape.heads,
-         1.0f / std::sqrt(static_cast<float>(shape.size)), shape.window, 0, 0, 0, shape.soft_cap},
-        pool);
-    return out;
-  }
-
-  AttentionCase shape;
-  int max_blocks;
-  PagedCache cache;
-  std::vector<int32_t> starts, contexts, rows, table;
-  std::vector<float> q;
-};
-
-void test_attention_case(Run& run, const Ops& ops, const AttentionCase& c) {
-  ThreadPool one(1), three(3);
-  const int bs = c.block_size;
-  const std::vector<std::pair<int, int>> decodes = {{1, 1},      {bs - 1, 1}, {bs, 1},
-                                                    {bs + 1, 1}, {33, 1},     {190, 1}};
-  const std::vector<std::pair<int, int>> mixed = {{64, 1}, {1, 1}, {40, 40}, {97, 5}, {33, 33}, {bs + 1, 2}};
-  for (const auto& lens : {decodes, mixed}) {
-    const AttentionBatch batch(run, c, lens);
-    const std::vector<float> expected = batch.attend(reference_ops(), one);
-    const std::vector<float> found = batch.attend(ops, one);
-    run.check(found == batch.attend(ops, three), "attention depends on the thread count");
-    // Values are within [-1, 1]; scores of magnitude <= sqrt(size) carry size roundings into the weights.
-    const double tolerance = 2 * kUlp * (c.size + 200) * 4;
-    for (size_t i = 0; i < found.size(); i++) run.near(found[i], expected[i], tolerance, "attention");
-  }
-  // One prompt of 90 tokens, whole and in chunks: the same bits for every query.
-  const AttentionBatch whole(run, c, {{90, 90}});
-  const std::vector<float> expected = whole.attend(ops, one);
-  for (int chunk : {1, 7, 32, 89}) {
-    std::vector<float> found;
-    for (int first = 0; first < 90; first += chunk) {
-      const int last = std::min(90, first + chunk);
-      AttentionBatch part = whole;
-      part.contexts[0] = last;
-      part.starts[1] = last - first;
-      part.q.assign(whole.q.begin() + first * c.heads * c.size, whole.q.begin() + last * c.heads * c.size);
-      const std::vector<float> out = part.attend(ops, one);
-      found.insert(found.end(), out.begin(), out.end());
-    }
-    run.check(found == expected, "attention depends on the chunking");
-  }
-}
-
-void test_attention(Run& run, const Ops& ops) {
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    for (int size : {8, 16, 24, 64, 80, 128, 256}) {
-      for (int block_size : {8, 16, 32}) {
-        for (const auto& [heads, kv_heads] : {std::pair{4, 4}, {8, 2}, {8, 1}, {20, 1}}) {
-          const int window = run.below(2) == 0 ? 0 : 1 + run.below(40);
-          const float soft_cap = run.below(2) == 0 ? 0.0f : 0.5f;
-          test_attention_case(run, ops, {heads, kv_heads, size, block_size, window, dtype, soft_cap});
+          run.near(right.k_at(i), left.k_at(i), is_i8 ? left.k_scale_at(i) * 1.001 : step, "cached keys");
+          run.near(right.v_at(i), left.v_at(i), is_i8 ? left.v_scale_at(i) * 1.001 : step, "cached values");
         }
       }
     }
@@ -352,7 +261,7 @@ void test_attention(Run& run, const Ops& ops) {
 
 void test_copy_blocks(Run& run, const Ops& ops) {
   ThreadPool pool(2);
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
+  for (DType dtype : kv_dtypes()) {
     PagedCache left(9, 2, 8, 24, dtype);
     left.fill(run);
     PagedCache right = left;
@@ -406,6 +315,8 @@ int main(int argc, char** argv) {
       {"activations", test_activations},
       {"rope", test_rope_and_cache},
       {"attention", test_attention},
+      {"attention", test_long_attention},
+      {"attention", test_attention_rows},
       {"copy_blocks", test_copy_blocks},
       {"sampler", test_sampler},
       {"philox", test_philox},

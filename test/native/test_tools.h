@@ -71,20 +71,39 @@ class Matrix {
   std::vector<char> memory_;
 };
 
+// Elements are counted over [num_blocks, kv_heads, block_size, head_size].
 class PagedCache {
  public:
   PagedCache(int num_blocks, int kv_heads, int block_size, int head_size, DType dtype)
       : shape_{nullptr, nullptr, dtype, num_blocks, block_size, kv_heads, head_size},
-        k_(size() * dtype_size(dtype)),
+        k_(num_blocks * kv_heads * shape_.head_block_bytes()),
         v_(k_.size()) {}
 
   int64_t size() const {
     return int64_t{shape_.num_blocks} * shape_.num_kv_heads * shape_.block_size * shape_.head_size;
   }
   void fill(Run& run) {
-    for (int64_t i = 0; i < size(); i++) {
-      set_element(k_.data(), shape_.dtype, i, static_cast<float>(2 * run.uniform() - 1));
-      set_element(v_.data(), shape_.dtype, i, static_cast<float>(2 * run.uniform() - 1));
+    for (int block = 0; block < shape_.num_blocks; block++) {
+      for (int offset = 0; offset < shape_.block_size; offset++) fill(run, block, offset);
+    }
+  }
+  // One token's keys and values of all heads, in [-1, 1].
+  void fill(Run& run, int block, int offset) {
+    for (int head = 0; head < shape_.num_kv_heads; head++) {
+      for (std::vector<char>* memory : {&k_, &v_}) {
+        if (shape_.dtype == DType::kI8) {
+          shape_.scales_at(memory->data(), block, head)[offset] = static_cast<float>(run.uniform() / 127);
+        }
+        for (int i = 0; i < shape_.head_size; i++) {
+          char* rows = shape_.at(memory->data(), block, head);
+          const int at = offset * shape_.head_size + i;
+          if (shape_.dtype == DType::kI8) {
+            rows[at] = static_cast<char>(run.below(255) - 127);
+          } else {
+            set_element(rows, shape_.dtype, at, static_cast<float>(2 * run.uniform() - 1));
+          }
+        }
+      }
     }
   }
   KvCache view() {
@@ -93,10 +112,25 @@ class PagedCache {
     cache.v = v_.data();
     return cache;
   }
-  double k_at(int64_t i) const { return element(k_.data(), shape_.dtype, i); }
-  double v_at(int64_t i) const { return element(v_.data(), shape_.dtype, i); }
+  double k_at(int64_t i) { return at(k_, i); }
+  double v_at(int64_t i) { return at(v_, i); }
+  // With kI8, what the integers of element i's token count.
+  double k_scale_at(int64_t i) { return scale(k_, i); }
+  double v_scale_at(int64_t i) { return scale(v_, i); }
 
  private:
+  double at(std::vector<char>& memory, int64_t i) {
+    const int64_t token = i / shape_.head_size, head = token / shape_.block_size;
+    return kv_element(shape_, memory.data(), head / shape_.num_kv_heads,
+                      static_cast<int>(head % shape_.num_kv_heads),
+                      static_cast<int>(token % shape_.block_size), static_cast<int>(i % shape_.head_size));
+  }
+  double scale(std::vector<char>& memory, int64_t i) {
+    const int64_t token = i / shape_.head_size, head = token / shape_.block_size;
+    return shape_.scales_at(memory.data(), head / shape_.num_kv_heads,
+                            static_cast<int>(head % shape_.num_kv_heads))[token % shape_.block_size];
+  }
+
   KvCache shape_;
   std::vector<char> k_;
   std::vector<char> v_;
