@@ -206,10 +206,47 @@ export interface CudaDevices {
   problem: string;
 }
 
+/** One op of the CPU at one shape, to be timed; native/op_bench.h says what the fields are. */
+export interface NativeOpBench {
+  op: string;
+  form: string;
+  group: number;
+  outputs: number;
+  inputs: number;
+  numHeads: number;
+  numKvHeads: number;
+  headSize: number;
+  context: number;
+  rows: readonly number[];
+  seconds: number;
+  threads: number;
+  cpuVariant: CpuVariant | null;
+}
+
+/** What the CPU's cores can do at best. */
+export interface CpuRoofs {
+  /** GB/s from memory, each thread front to back. */
+  readLinear: number;
+  /** GB/s from memory, each thread from 16 places at once. */
+  readStreams: number;
+  /** 1e9 multiplications and additions a second of 8-bit integers. */
+  int8Dot: number;
+  /** Of pairs of bf16; 0 where there is no instruction. */
+  bf16Dot: number;
+  /** Of floats. */
+  f32Fma: number;
+}
+
 interface Addon {
   findDevices?(): Omit<CudaDevices, 'isBuilt'>;
   cpuFeatures(): CpuFeatures;
   openModel(config: ModelConfig, files: ModelFiles, options: NativeModelOptions): NativeModel;
+}
+
+/** The CPU's own. */
+interface CpuAddon extends Addon {
+  benchOp(bench: NativeOpBench): number[];
+  cpuRoofs(options: { threads: number }): CpuRoofs;
 }
 
 const require = createRequire(import.meta.url);
@@ -225,6 +262,16 @@ function loadAddon(backend: Backend): Addon {
 
 export function cpuFeatures(): CpuFeatures {
   return loadAddon('cpu').cpuFeatures();
+}
+
+/** Median milliseconds of a call for each of the rows. Blocks. */
+export function benchOp(bench: NativeOpBench): number[] {
+  return (loadAddon('cpu') as CpuAddon).benchOp(bench);
+}
+
+/** Takes some seconds and 512 MiB. */
+export function measureCpuRoofs(threads: number): CpuRoofs {
+  return (loadAddon('cpu') as CpuAddon).cpuRoofs({ threads });
 }
 
 /** The GPUs of this machine, or why none can be used. */

@@ -1,58 +1,21 @@
-// The Node-API face of the model: checks, views, exceptions. No math, and the only file that knows of
-// JavaScript. engine/native.ts is the typed mirror.
+// The Node-API face of the model: checks, views, exceptions. No math. engine/native.ts is the typed mirror.
 
-#include <napi.h>
-
-#include <cmath>
 #include <limits>
 #include <memory>
-#include <string>
 
+#include "addon_values.h"
 #include "cpu/cpu_features.h"
 #include "model.h"
 
 #if defined(QUIRE_CUDA)
 #include "cuda/devices.h"
+#else
+#include "addon_bench.h"
 #endif
 
 namespace quire {
 
 namespace {
-
-// A field of an object, with an error that names it.
-Napi::Value field(const Napi::Object& object, const char* name) {
-  Napi::Value value = object.Get(name);
-  if (value.IsUndefined()) throw Napi::TypeError::New(object.Env(), std::string(name) + " is missing");
-  return value;
-}
-
-double number(const Napi::Object& object, const char* name, double low, double high) {
-  const Napi::Value value = field(object, name);
-  const double found = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : NAN;
-  if (found >= low && found <= high) return found;
-  throw Napi::RangeError::New(object.Env(), std::string(name) + ": found " + value.ToString().Utf8Value() +
-                                                ", allowed " + std::to_string(static_cast<int64_t>(low)) +
-                                                " to " + std::to_string(static_cast<int64_t>(high)));
-}
-
-int64_t integer(const Napi::Object& object, const char* name, int64_t low, int64_t high) {
-  const double found = number(object, name, static_cast<double>(low), static_cast<double>(high));
-  if (found == std::floor(found)) return static_cast<int64_t>(found);
-  throw Napi::RangeError::New(object.Env(), std::string(name) + " is not a whole number");
-}
-
-int count(const Napi::Object& object, const char* name, int low = 1,
-          int high = std::numeric_limits<int32_t>::max() - 1) {
-  return static_cast<int>(integer(object, name, low, high));
-}
-
-std::string text(const Napi::Object& object, const char* name) {
-  const Napi::Value value = field(object, name);
-  if (!value.IsString()) throw Napi::TypeError::New(object.Env(), std::string(name) + " is not a string");
-  return value.As<Napi::String>().Utf8Value();
-}
-
-bool flag(const Napi::Object& object, const char* name) { return field(object, name).ToBoolean(); }
 
 DType dtype(const Napi::Object& object, const char* name) {
   const std::string found = text(object, name);
@@ -70,15 +33,6 @@ DType kv_cache_dtype(const Napi::Object& object) {
   if (found == "f32" || found == "f16" || found == "bf16") return dtype(object, "kvCacheDtype");
   throw Napi::TypeError::New(object.Env(),
                              "kvCacheDtype: found " + found + ", allowed f32, f16, bf16, f8, i8");
-}
-
-template <typename Array>
-Array typed_array(const Napi::Object& object, const char* name, size_t length) {
-  const Napi::Value value = field(object, name);
-  if (value.IsTypedArray() && value.As<Napi::TypedArray>().ElementLength() == length)
-    return value.As<Array>();
-  throw Napi::TypeError::New(object.Env(),
-                             std::string(name) + " is not a typed array of " + std::to_string(length));
 }
 
 ModelConfig read_config(const Napi::Object& object) {
@@ -232,20 +186,6 @@ AdapterTensor read_adapter_tensor(const Napi::Object& object) {
           b,
           a_size,
           b_size};
-}
-
-// The one seam where C++ exceptions become JavaScript's.
-template <typename Body>
-auto guarded(Napi::Env env, const Body& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (const std::bad_alloc&) {
-    throw Napi::Error::New(env, "out of memory");
-  } catch (const std::exception& error) {
-    throw Napi::Error::New(env, error.what());
-  }
 }
 
 // A view of arena memory that keeps the memory alive, not the model.
@@ -460,6 +400,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("cpuFeatures", Napi::Function::New(env, CpuFeatures));
 #if defined(QUIRE_CUDA)
   exports.Set("findDevices", Napi::Function::New(env, FindDevices));
+#else
+  add_bench(env, exports);
 #endif
   return exports;
 }

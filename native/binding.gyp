@@ -38,12 +38,14 @@
       'target_name': 'kernels',
       'type': 'static_library',
       'sources': [
-        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'reference/ops.cc', 'reference/sampler.cc', 'int8_rounding.cc', 'thread_pool.cc', 'weight_tiles.cc'
+        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'cpu/roofs.cc', 'reference/ops.cc', 'reference/sampler.cc', 'int8_rounding.cc', 'thread_pool.cc', 'weight_tiles.cc'
       ]
     },
     {
       'target_name': 'quire',
-      'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'moe.cc', 'weights.cc'],
+      'sources': [
+        'adapters.cc', 'addon.cc', 'addon_bench.cc', 'arena.cc', 'batch_checks.cc', 'model.cc', 'moe.cc', 'op_bench.cc', 'weights.cc'
+      ],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']

@@ -1,6 +1,10 @@
 // docs/cli.md, from the table of flags.
 
+import { engineOptions } from './bench/engine-runs.ts';
+import { latencyOptions } from './bench/latency.ts';
 import { benchOptions } from './bench/options.ts';
+import { throughputOptions } from './bench/throughput.ts';
+import { benchOpsOptions } from './commands/bench-ops.ts';
 import { allowedOf, type Option, serveOptions, variableOf } from './options.ts';
 
 function table(options: readonly Option[], hasVariables: boolean): string[] {
@@ -14,6 +18,23 @@ function table(options: readonly Option[], hasVariables: boolean): string[] {
     return `| ${cells.join(' | ')} |`;
   });
   return [`| ${head.join(' | ')} |`, `|${'---|'.repeat(head.length)}`, ...rows];
+}
+
+const engineFlags = engineOptions.map(({ name }) => `\`--${name}\``).join(', ');
+
+/** A command that takes flags of the engine too, which are listed above. */
+function modelBench(name: string, options: readonly Option[]): string[] {
+  return [
+    `## quire bench ${name} MODEL`,
+    '',
+    `Beside these, the flags of \`quire serve\` that shape the engine: ${engineFlags}.`,
+    '',
+    ...table(
+      options.filter((option) => !engineOptions.includes(option)),
+      false,
+    ),
+    '',
+  ];
 }
 
 export function cliPage(): string {
@@ -32,6 +53,12 @@ export function cliPage(): string {
     '## quire bench serve',
     '',
     ...table(benchOptions, false),
+    '',
+    ...modelBench('throughput', throughputOptions),
+    ...modelBench('latency', latencyOptions),
+    '## quire bench ops [MODEL]',
+    '',
+    ...table(benchOpsOptions, false),
     '',
   ].join('\n');
 }

@@ -2,8 +2,11 @@
 // The command line: which command runs.
 
 import { ModelError } from '../engine/engine.ts';
+import { latencyHelp, runLatency } from './bench/latency.ts';
 import { benchOptions } from './bench/options.ts';
 import { runBench } from './bench/run.ts';
+import { runThroughput, throughputHelp } from './bench/throughput.ts';
+import { benchOpsHelp, runBenchOps } from './commands/bench-ops.ts';
 import { doctorHelp, runDoctor } from './commands/doctor.ts';
 import { mergeLoraHelp, runMergeLora } from './commands/merge-lora.ts';
 import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
@@ -13,6 +16,9 @@ import { serve, version } from './serve.ts';
 
 const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
        quire bench serve [flags]       measure an OpenAI-compatible server
+       quire bench throughput MODEL    measure a model without a server: tokens a second
+       quire bench latency MODEL       measure a model without a server: one request's times
+       quire bench ops [MODEL]         measure the CPU's kernels, beside what the machine can do
        quire merge-lora BASE ADAPTER OUT
                                        merge a LoRA adapter into a model
        quire quantize MODEL OUT --calibration FILE
@@ -30,6 +36,7 @@ const serveHelp = () =>
     'quire serve [MODEL] [flags]',
     'Serves MODEL, a folder or a Hub id (name or name@revision); without one, the model that ships with quire.',
     serveOptions,
+    true,
   );
 
 const benchHelp = () =>
@@ -37,6 +44,7 @@ const benchHelp = () =>
     'quire bench serve [flags]',
     'Sends requests to an OpenAI-compatible server and reports what it achieves.',
     benchOptions,
+    false,
   );
 
 async function run(args: readonly string[]): Promise<number> {
@@ -55,6 +63,14 @@ async function run(args: readonly string[]): Promise<number> {
     // The server's variables say nothing to the load generator.
     return runBench(readOptions(args.slice(2), {}, benchOptions).values);
   }
+  if (args[0] === 'bench' && args[1] === 'throughput') {
+    return wantsHelp ? print(throughputHelp()) : runThroughput(args.slice(2));
+  }
+  if (args[0] === 'bench' && args[1] === 'latency') {
+    return wantsHelp ? print(latencyHelp()) : runLatency(args.slice(2));
+  }
+  if (args[0] === 'bench' && args[1] === 'ops')
+    return wantsHelp ? print(benchOpsHelp()) : runBenchOps(args.slice(2));
   if (args[0] === 'merge-lora') return wantsHelp ? print(mergeLoraHelp) : runMergeLora(args.slice(1));
   if (args[0] === 'quantize') return wantsHelp ? print(quantizeHelp()) : runQuantize(args.slice(1));
   if (args[0] === 'eval' && args[1] === 'perplexity') {
@@ -64,7 +80,7 @@ async function run(args: readonly string[]): Promise<number> {
   if (args[0] === '--version') return print(`${version}\n`);
   if (args.length === 0 || wantsHelp) return print(usage);
   throw new OptionError(
-    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve, merge-lora, quantize, eval perplexity, doctor`,
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve|throughput|latency|ops, merge-lora, quantize, eval perplexity, doctor`,
   );
 }
 

@@ -246,8 +246,13 @@ export function readOptions(
   return { model: given.positionals[0] ?? (env.QUIRE_MODEL || null), values };
 }
 
-/** `--help` of one command. */
-export function helpOf(usage: string, about: string, options: readonly Option[]): string {
+/** `--help` of one command. `hasVariables`: its flags can be set in the environment too. */
+export function helpOf(
+  usage: string,
+  about: string,
+  options: readonly Option[],
+  hasVariables: boolean,
+): string {
   const lines = [`Usage: ${usage}`, '', about];
   const width = 34;
   for (const group of [...new Set(options.map((option) => option.group))]) {
@@ -269,10 +274,12 @@ export function helpOf(usage: string, about: string, options: readonly Option[])
       lines.push(`${flag}${gap}${option.help}${byDefault}`);
     }
   }
-  lines.push(
-    '',
-    'Every flag can be set as a variable too: --max-num-seqs is QUIRE_MAX_NUM_SEQS. Lists are separated by commas.',
-    '',
-  );
+  if (hasVariables) {
+    lines.push(
+      '',
+      'Every flag can be set as a variable too: --max-num-seqs is QUIRE_MAX_NUM_SEQS. Lists are separated by commas.',
+    );
+  }
+  lines.push('');
   return lines.join('\n');
 }

@@ -21,7 +21,7 @@ import { OptionError, type OptionValues } from './options.ts';
 import { logRequest } from './request-log.ts';
 
 /** The package's own folder: two up from dist/server/, one up from server/. */
-const packageRoot = (() => {
+export const packageRoot = (() => {
   const here = dirname(fileURLToPath(import.meta.url));
   return resolve(here, here.includes(`${join('dist', 'server')}`) ? '../..' : '..');
 })();
@@ -52,7 +52,7 @@ function createLogger(values: OptionValues): Logger {
   return isPretty ? pino({ level }, pretty({ colorize: process.stdout.isTTY, sync: true })) : pino({ level });
 }
 
-function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions {
+export function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions {
   const template = values['chat-template'] as string | null;
   if (template !== null && !existsSync(template))
     throw new OptionError(`--chat-template: ${template} does not exist`);

@@ -23,6 +23,7 @@ export const perplexityHelp = () =>
     'quire eval perplexity MODEL --text FILE [flags]',
     'Says how well MODEL, a folder or a Hub id, predicts a text: perplexity per token, and bits per byte.',
     perplexityOptions,
+    false,
   );
 
 export async function runPerplexity(args: readonly string[]): Promise<number> {

@@ -23,6 +23,7 @@ export const quantizeHelp = () =>
     'Writes MODEL, a folder or a Hub id, with 4-bit linear layers to the new folder OUT, in the layout of AutoAWQ.\n' +
       'Broken off, the same command goes on where it stopped.',
     quantizeOptions,
+    false,
   );
 
 export async function runQuantize(args: readonly string[]): Promise<number> {

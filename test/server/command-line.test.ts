@@ -36,13 +36,43 @@ describe('flags and variables', () => {
     ['serve ../outside', {}, /is not a folder, and not a Hub id/],
     ['bench serve --base-url http://127.0.0.1:9', {}, /^no server answers at http:\/\/127.0.0.1:9/],
     ['bench serve --rate 1', {}, /^unknown flag --rate, did you mean/],
+    ['bench', {}, /^unknown command bench, allowed: serve, bench serve\|throughput\|latency\|ops/],
+    ['bench throughput', {}, /^a MODEL is needed: a folder or a Hub id$/],
+    ['bench throughput ./none', {}, /^\.\/none is not a folder, and not a Hub id/],
+    [
+      'bench throughput m --batch-size 0',
+      {},
+      /^--batch-size: found "0", allowed: a whole number from 1 to 65536$/,
+    ],
+    ['bench throughput m --batch-size 300', {}, /^--max-num-seqs: found 256, the requests need 300$/],
+    ['bench throughput m --max-model-len 100', {}, /^--max-model-len: found 100, the requests need 513$/],
+    ['bench throughput m --output-json /none/f', {}, /^--output-json: \/none does not exist$/],
+    ['bench throughput m --port 1', {}, /^unknown flag --port, did you mean/],
+    ['bench throughput scripts/shapes/llama-3.2-1b', {}, /safetensors/],
+    [
+      'bench latency m --num-iters x',
+      {},
+      /^--num-iters: found "x", allowed: a whole number from 1 to 100000$/,
+    ],
+    ['bench ops --op softmax', {}, /^--op: found "softmax", allowed: matmul, attention_decode/],
+    ['bench ops --weights w5', {}, /^--weights: found "w5", allowed: f32, bf16, f16, w4/],
+    ['bench ops --rows -1', {}, /^--rows: found "-1", allowed: a whole number from 1 to 8192$/],
+    ['bench ops /nonexistent', {}, /^\/nonexistent is not a model folder$/],
   ];
   it.each(rows)('%s %o', async (line, env, expected) => {
     expect(await refusal(line.split(' '), env)).toMatch(expected);
   });
 
   it('--help of each command lists every flag and ends well', async () => {
-    for (const args of [['--help'], ['serve', '--help'], ['bench', 'serve', '--help'], ['--version']]) {
+    for (const args of [
+      ['--help'],
+      ['serve', '--help'],
+      ['bench', 'serve', '--help'],
+      ['bench', 'ops', '--help'],
+      ['bench', 'throughput', '--help'],
+      ['bench', 'latency', '--help'],
+      ['--version'],
+    ]) {
       const { code, stdout, stderr } = await runCli(args);
       expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
       expect(stdout.length).toBeGreaterThan(4);
