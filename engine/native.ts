@@ -220,6 +220,7 @@ export interface NativeOpBench {
   rows: readonly number[];
   seconds: number;
   threads: number;
+  roundsActivations: boolean;
   cpuVariant: CpuVariant | null;
 }
 

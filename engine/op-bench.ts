@@ -7,7 +7,7 @@ import { benchOp, type CpuVariant } from './native.ts';
 
 export { type CpuRoofs, measureCpuRoofs } from './native.ts';
 
-export const weightForms = ['f32', 'bf16', 'f16', 'w4'] as const;
+export const weightForms = ['f32', 'bf16', 'f16', 'w8', 'w4'] as const;
 export type WeightForm = (typeof weightForms)[number];
 
 export const benchedOps = [
@@ -62,11 +62,14 @@ export interface OpBenchOptions {
   /** Seconds each figure takes at least. */
   seconds: number;
   threads: number;
+  /** Activations become 8 bits on their way into a matmul with integer weights. */
+  roundsActivations: boolean;
   cpuVariant: CpuVariant | null;
 }
 
-/** As a file has them: w4 with a scale of 16 bits and a zero of 4 for each group. */
+/** As files have them: w4 with a scale of 16 bits and a zero of 4 for each group, w8 with a scale for 32. */
 export function bytesPerWeight(form: WeightForm, groupSize: number): number {
+  if (form === 'w8') return 1 + 2 / 32;
   if (form === 'w4') return 0.5 + 2.5 / groupSize;
   return form === 'f32' ? 4 : 2;
 }
@@ -129,8 +132,9 @@ export async function readShape(folder: string): Promise<ModelConfig> {
 }
 
 /** Whether the matrix's rows are whole groups. */
-export const isDivisible = ({ form, inputs }: OpCase, groupSize: number): boolean =>
-  form !== 'w4' || inputs % groupSize === 0;
+export function isDivisible({ form, inputs }: OpCase, groupSize: number): boolean {
+  return (form !== 'w4' || inputs % groupSize === 0) && (form !== 'w8' || inputs % 32 === 0);
+}
 
 /** What there is to measure of a model of this shape. */
 export function opCases(config: ModelConfig, options: OpBenchOptions): OpCase[] {
@@ -147,6 +151,7 @@ export function measureOp(config: ModelConfig, opCase: OpCase, options: OpBenchO
     ...{ numHeads: config.numHeads, numKvHeads: config.numKvHeads, headSize: config.headSize },
     ...{ group: options.groupSize, context: options.context, seconds: options.seconds },
     ...{ threads: options.threads, cpuVariant: options.cpuVariant },
+    roundsActivations: options.roundsActivations,
   });
   return rows.map((count, i) => ({
     ...{ op, weights: form, shape, rows: count, ms: times[i] },

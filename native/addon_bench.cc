@@ -25,6 +25,7 @@ OpBench read_bench(const Napi::Object& object) {
   for (uint32_t i = 0; i < rows.Length(); i++) bench.rows.push_back(rows.Get(i).ToNumber().Int32Value());
   bench.seconds = number(object, "seconds", 0, 60);
   bench.threads = count(object, "threads", 1, 1024);
+  bench.rounds_activations = flag(object, "roundsActivations");
   bench.cpu_variant = field(object, "cpuVariant").IsNull() ? "" : text(object, "cpuVariant");
   return bench;
 }

@@ -58,6 +58,7 @@ class HostMatrix {
     tensor_.rows = bench.outputs;
     tensor_.cols = bench.inputs;
     tensor_.dtype = dtype_of(bench.form);
+    becomes_int8_ = bench.form == "w8";
     const int64_t count = bench.outputs * bench.inputs;
     if (tensor_.dtype == DType::kW4) {
       if (bench.inputs % bench.group != 0) {
@@ -66,11 +67,11 @@ class HostMatrix {
       }
       const int64_t groups = count / bench.group;
       bytes_ = count / 2 + groups * 5;
-      scales_.assign(groups, 0.005F);
-      zeros_.assign(groups, 8);
+      scales_.assign(groups, 1.0F / 256);
+      for (int64_t i = 0; i < groups; i++) zeros_.push_back(static_cast<uint8_t>(6 + i % 4));
       data_.resize(count / 2);
       fill(data_.data(), data_.size(), 0xffffffff, 0);
-      tensor_.w4 = {scales_.data(), zeros_.data(), bench.group};
+      tensor_.groups = {scales_.data(), zeros_.data(), bench.group};
     } else {
       bytes_ = count * static_cast<int64_t>(dtype_size(tensor_.dtype));
       data_.resize(bytes_);
@@ -79,19 +80,22 @@ class HostMatrix {
     tensor_.data = data_.data();
   }
 
-  const Tensor& tensor() const { return tensor_; }
+  Tensor place(Backend& backend) const {
+    return becomes_int8_ ? backend.place_in_int8(tensor_) : backend.place(tensor_);
+  }
   int64_t bytes() const { return bytes_; }
 
  private:
   static DType dtype_of(const std::string& form) {
     if (form == "f32") return DType::kF32;
     if (form == "f16") return DType::kF16;
-    if (form == "bf16") return DType::kBF16;
+    if (form == "bf16" || form == "w8") return DType::kBF16;
     if (form == "w4") return DType::kW4;
-    throw std::runtime_error("weights: found " + form + ", allowed f32, f16, bf16, w4");
+    throw std::runtime_error("weights: found " + form + ", allowed f32, f16, bf16, w8, w4");
   }
 
   Tensor tensor_;
+  bool becomes_int8_ = false;
   int64_t bytes_ = 0;
   std::vector<char> data_;
   std::vector<float> scales_;
@@ -110,7 +114,7 @@ class Bench {
     std::vector<Tensor> weights;
     for (size_t i = 0; i < copies; i++) {
       hosts.emplace_back(bench_);
-      weights.push_back(backend_.place(hosts.back().tensor()));
+      weights.push_back(hosts.back().place(backend_));
     }
     return each([&](int rows) {
       const BackendMemory x = numbers(int64_t{rows} * bench_.inputs);
@@ -264,12 +268,20 @@ class Bench {
 }  // namespace
 
 std::vector<double> bench_op(const OpBench& bench) {
+  if (bench.rows.empty() || *std::min_element(bench.rows.begin(), bench.rows.end()) < 1) {
+    throw std::runtime_error("rows: at least one is needed, and each is 1 or more");
+  }
   ModelOptions options{};
   options.backend = "cpu";
   options.cpu_variant = bench.cpu_variant;
   options.kv_cache_dtype = DType::kBF16;
   options.threads = bench.threads;
+  options.rounds_activations = bench.rounds_activations;
+  options.sizes.max_num_batched_tokens = *std::max_element(bench.rows.begin(), bench.rows.end());
+  ModelConfig config{};
+  config.hidden_size = static_cast<int>(bench.inputs);
   const std::unique_ptr<Backend> backend = open_cpu_backend(options);
+  backend->prepare(config, options);
   Bench run(bench, *backend);
   if (bench.op == "matmul") return run.matmul();
   if (bench.op == "attention_decode") return run.attention(true);

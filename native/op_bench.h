@@ -11,7 +11,7 @@ namespace quire {
 
 struct OpBench {
   std::string op;  // matmul, attention_decode, attention_prefill, rms_norm, rope_and_cache, silu_mul, sample
-  std::string form;  // of a matmul's weights: f32, f16, bf16, w4
+  std::string form;  // of a matmul's weights: f32, f16, bf16, w8, w4
   int group;         // of w4
   int64_t outputs;   // a matmul's N; of the others the size of a row
   int64_t inputs;    // a matmul's K
@@ -22,6 +22,7 @@ struct OpBench {
   std::vector<int> rows;  // tokens of a call: each is measured
   double seconds;         // that each measurement takes at least, a warm-up aside
   int threads;
+  bool rounds_activations;  // to 8 bits, into a matmul with integer weights
   std::string cpu_variant;  // "" picks the best
 };
 

@@ -29,6 +29,7 @@ export const benchOpsOptions: readonly Option[] = [
   { group: 'What', name: 'context', kind: { type: 'integer', low: 1, high: 1 << 17 }, fallback: 512, help: 'tokens in the cache of each sequence that decodes' },
 
   { group: 'How', name: 'cpu', kind: { type: 'choice', values: ['auto', 'avx512', 'avx2', 'portable'] }, fallback: 'auto', help: 'kernels; auto takes the best this machine has' },
+  { group: 'How', name: 'cpu-activations', kind: { type: 'choice', values: ['int8', 'f32'] }, fallback: 'int8', help: 'form in which they go into a matmul with integer weights' },
   { group: 'How', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
   { group: 'How', name: 'seconds', kind: { type: 'number', low: 0, high: 60 }, fallback: 0.2, help: 'that each figure takes at least; three calls in any case' },
 
@@ -68,15 +69,16 @@ function toBenchOptions(values: OptionValues): OpBenchOptions {
     groupSize: Number(values['group-size']),
     context: values.context as number,
     seconds: values.seconds as number,
+    roundsActivations: values['cpu-activations'] === 'int8',
     threads: (values.threads as number | null) ?? availableParallelism(),
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
   };
 }
 
 /** The instruction that bounds the op. */
-function computeRoof({ op, weights }: OpFigures, roofs: CpuRoofs): number {
+function computeRoof({ op, weights }: OpFigures, roofs: CpuRoofs, roundsActivations: boolean): number {
   if (op !== 'matmul') return roofs.f32Fma;
-  if (weights === 'w4') return roofs.int8Dot;
+  if (weights === 'w4' || weights === 'w8') return roundsActivations ? roofs.int8Dot : roofs.f32Fma;
   return weights === 'bf16' && roofs.bf16Dot > 0 ? roofs.bf16Dot : roofs.f32Fma;
 }
 
@@ -100,7 +102,11 @@ const columns: Array<[name: string, width: number]> = [
   ['of roof', 8],
 ];
 
-function formatFigures(figures: readonly OpFigures[], roofs: CpuRoofs): string {
+function formatFigures(
+  figures: readonly OpFigures[],
+  roofs: CpuRoofs,
+  { roundsActivations }: OpBenchOptions,
+): string {
   const readRoof = Math.max(roofs.readLinear, roofs.readStreams);
   const nameWidth = Math.max(...figures.map(({ op, shape }) => `${op} ${shape}`.length)) + 2;
   const line = (name: string, weights: string, rows: string, cells: readonly string[]) =>
@@ -118,7 +124,7 @@ function formatFigures(figures: readonly OpFigures[], roofs: CpuRoofs): string {
         row.gbPerS.toFixed(1),
         percent(row.gbPerS / readRoof),
         row.gopPerS.toFixed(1),
-        percent(row.gopPerS / computeRoof(row, roofs)),
+        percent(row.gopPerS / computeRoof(row, roofs, roundsActivations)),
       ]),
     ),
     '',
@@ -149,9 +155,9 @@ export async function runBenchOps(args: readonly string[]): Promise<number> {
   } finally {
     progress.stop();
   }
-  process.stdout.write(`${formatRoofs(roofs)}\n${formatFigures(figures, roofs)}`);
-  for (const { shape } of left) {
-    process.stdout.write(`not measured: ${shape} in w4, whose rows are not groups of ${options.groupSize}\n`);
+  process.stdout.write(`${formatRoofs(roofs)}\n${formatFigures(figures, roofs, options)}`);
+  for (const { shape, form } of left) {
+    process.stdout.write(`not measured: ${shape} in ${form}, whose rows are not whole groups\n`);
   }
   const file = values['output-json'] as string | null;
   if (file !== null) {
