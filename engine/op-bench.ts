@@ -67,9 +67,9 @@ export interface OpBenchOptions {
   cpuVariant: CpuVariant | null;
 }
 
-/** As files have them: w4 with a scale of 16 bits and a zero of 4 for each group, w8 with a scale for 32. */
+/** w4 has a scale of 16 bits and a zero of 4 for each group, w8 a scale of 16 bits for 128 inputs. */
 export function bytesPerWeight(form: WeightForm, groupSize: number): number {
-  if (form === 'w8') return 1 + 2 / 32;
+  if (form === 'w8') return 1 + 2 / 128;
   if (form === 'w4') return 0.5 + 2.5 / groupSize;
   return form === 'f32' ? 4 : 2;
 }
