@@ -261,6 +261,8 @@ struct Ops {
 const Ops& reference_ops();
 // Null when this machine cannot run the variant.
 const Ops* cpu_ops_avx512();
+// The same, but a matmul with bf16 weights rounds its inputs to bf16.
+const Ops* cpu_ops_avx512_bf16();
 const Ops* cpu_ops_avx2();
 const Ops* cpu_ops_portable();
 

@@ -21,9 +21,6 @@ namespace quire {
 
 constexpr int kTileRows = 16;
 
-// Activations of a group that are all smaller become 0: the inverse of their scale must be a number.
-constexpr float kSmallestMagnitude = 1e-30f;
-
 // A view of a tensor of tiles.
 struct WeightTiles {
   const uint8_t* data;
@@ -76,12 +73,6 @@ class TilePacker {
   bool has_zeros_;
   uint8_t* memory_ = nullptr;
 };
-
-// Of so many rows of activations rounded to 8 bits, their scales and sums (cpu/int8_matmul.h).
-inline size_t quantised_bytes(int64_t rows, int64_t cols) {
-  constexpr int64_t kSmallestGroup = 32;
-  return static_cast<size_t>(rows * (cols + cols / kSmallestGroup * 8));
-}
 
 // Whether a zero of the matrix is not the middle.
 bool needs_zeros(const Tensor& matrix);

@@ -11,6 +11,7 @@
 
 #include "backend.h"
 #include "int8_rounding.h"
+#include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
 
@@ -33,6 +34,10 @@ const Ops* find_ops(const ModelOptions& options) {
   if (options.backend == "reference") return &reference_ops();
   if (options.kv_cache_dtype == DType::kF8) {
     throw std::runtime_error("fp8 keys and values need a GPU: on the CPU int8_per_token_head is as small");
+  }
+  const bool wants_avx512 = options.cpu_variant.empty() || options.cpu_variant == "avx512";
+  if (wants_avx512 && options.rounds_activations && cpu_ops_avx512_bf16() != nullptr) {
+    return cpu_ops_avx512_bf16();
   }
   if (options.cpu_variant.empty()) {
     if (const Ops* ops = cpu_ops_avx512()) return ops;
@@ -72,7 +77,7 @@ class CpuBackend : public Backend {
         int64_t{options.sizes.max_num_batched_tokens} * std::max(1, config.experts_per_token);
     const int64_t cols =
         std::max({config.hidden_size, config.intermediate_size, config.num_heads * config.head_size});
-    pool_.reserve_workspace(quantised_bytes(rows, cols));
+    pool_.reserve_workspace(std::max(int8_bytes(rows, cols), bf16_bytes(rows, cols)));
   }
 
   int padded_head_size(int head_size) const override {

@@ -15,6 +15,8 @@ bool cpu_has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
+bool cpu_has_avx512_bf16() { return cpu_has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
 std::vector<std::string> cpu_instruction_sets() {
   std::vector<std::string> found;
   const auto note = [&](bool has, const char* name) {
@@ -36,6 +38,7 @@ std::vector<std::string> cpu_instruction_sets() {
 
 bool cpu_has_avx2() { return false; }
 bool cpu_has_avx512() { return false; }
+bool cpu_has_avx512_bf16() { return false; }
 std::vector<std::string> cpu_instruction_sets() { return {}; }
 
 #endif

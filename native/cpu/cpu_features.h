@@ -7,8 +7,9 @@
 
 namespace quire {
 
-bool cpu_has_avx2();    // AVX2, FMA and F16C, registers saved by the system
-bool cpu_has_avx512();  // AVX-512 F, BW, VL and DQ as well
+bool cpu_has_avx2();         // AVX2, FMA and F16C, registers saved by the system
+bool cpu_has_avx512();       // AVX-512 F, BW, VL, DQ and VNNI as well
+bool cpu_has_avx512_bf16();  // the same and BF16
 
 // Names of the instruction sets found that kernels here use or will use.
 std::vector<std::string> cpu_instruction_sets();

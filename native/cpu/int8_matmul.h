@@ -11,6 +11,7 @@
 #include "cpu/matmul_pieces.h"
 #include "cpu/simd.h"
 #include "ops.h"
+#include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
 
@@ -189,7 +190,7 @@ inline QuantisedRows quantise_rows(const MatmulArgs& a, ThreadPool& pool) {
   QuantisedRows rows;
   rows.cols = cols;
   rows.group = a.weight->groups.group;
-  char* memory = pool.workspace(quantised_bytes(tokens, cols));
+  char* memory = pool.workspace(int8_bytes(tokens, cols));
   rows.scales = reinterpret_cast<float*>(memory);
   rows.negated_sums = reinterpret_cast<int32_t*>(memory) + tokens * rows.num_groups();
   rows.q = reinterpret_cast<int8_t*>(rows.negated_sums + tokens * rows.num_groups());

@@ -7,6 +7,7 @@
 // number.
 #pragma once
 
+#include "cpu/bf16_matmul.h"
 #include "cpu/int8_matmul.h"
 #include "cpu/matmul_pieces.h"
 #include "cpu/simd.h"
@@ -80,8 +81,11 @@ inline void matmul_tile(const MatmulArgs& a, int64_t row, int64_t token) {
       for (int r = 0; r < kRows; r++) acc[r][t] = fma(w[r].last(k, rest), inputs, acc[r][t]);
     }
   }
+  // Unrolled, the accumulators have no addresses and stay in registers.
+#pragma GCC unroll 8
   for (int t = 0; t < kTokens; t++) {
     float* out = f32(a.out) + (token + t) * a.out_stride + row;
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; r++) out[r] = sum(acc[r][t]);
   }
 }
@@ -127,5 +131,13 @@ inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
       return with_dtype(a.weight->dtype, run);
   }
 }
+
+using MatmulOp = void (*)(const MatmulArgs&, ThreadPool&);
+
+#if defined(QUIRE_AVX512)
+inline void matmul_in_bf16(const MatmulArgs& a, ThreadPool& pool) {
+  return a.weight->dtype == DType::kBF16 ? bf16_matmul(a, pool) : matmul(a, pool);
+}
+#endif
 
 }  // namespace quire::QUIRE_VARIANT

@@ -54,15 +54,16 @@ inline void moe_route(const MoeRouteArgs& a, ThreadPool& pool) {
   }
 }
 
+template <MatmulOp kMatmul>
 inline void grouped_matmul(const GroupedMatmulArgs& a, ThreadPool& pool) {
   for (int e = 0; e < a.num_experts; e++) {
     const Tensor& w = a.weights[e];
     const int64_t first = a.expert_start[e];
     const int rows = a.expert_start[e + 1] - a.expert_start[e];
     if (rows == 0) continue;
-    matmul({f32(a.out) + first * a.out_stride, f32(a.x) + first * w.cols, &w, nullptr, rows, w.cols,
-            a.out_stride},
-           pool);
+    kMatmul({f32(a.out) + first * a.out_stride, f32(a.x) + first * w.cols, &w, nullptr, rows, w.cols,
+             a.out_stride},
+            pool);
   }
 }
 

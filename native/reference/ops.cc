@@ -10,6 +10,7 @@
 
 #include "float16.h"
 #include "reference/sampler.h"
+#include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
 

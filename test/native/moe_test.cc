@@ -25,7 +25,7 @@ void test_moe(Run& run, const Ops& ops) {
       matrices.push_back(std::make_unique<Matrix>(run, c.outputs, c.inputs, DType::kBF16));
     }
     for (const auto& matrix : matrices) weights.push_back(matrix->tensor);
-    const std::vector<float> x = run.values(int64_t{rows} * c.inputs);
+    const std::vector<float> x = rounded_to_bf16(run.values(int64_t{rows} * c.inputs));
     std::vector<float> wanted(int64_t{rows} * stride, -1.0f), product = wanted;
     reference_ops().grouped_matmul(
         {wanted.data(), x.data(), weights.data(), nullptr, expected.starts.data(), c.experts, rows, stride},

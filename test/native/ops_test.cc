@@ -40,7 +40,8 @@ void test_matmul(Run& run, const Ops& ops) {
       for (int outputs : {1, 3, 4, 5, 9, 33, 70}) {
         for (int tokens : {1, 2, 5, 6, 7, 13, 40}) {
           const Matrix weight(run, outputs, inputs, dtype), bias(run, 1, outputs, dtype);
-          const std::vector<float> x = run.values(tokens * inputs);
+          // Where activations are rounded on the way in, these stay what they are.
+          const std::vector<float> x = rounded_to_bf16(run.values(tokens * inputs));
           std::vector<float> expected(tokens * outputs), found(tokens * (outputs + 3), -1.0f), again(found);
           const bool has_bias = run.below(2) == 0;
           const Tensor* b = has_bias ? &bias.tensor : nullptr;
@@ -70,6 +71,19 @@ void test_matmul(Run& run, const Ops& ops) {
       }
     }
   }
+}
+
+// A variant that rounds activations in front of bf16 weights rounds to the nearest.
+void test_matmul_in_bf16(Run& run, const Ops& ops) {
+  if (&ops != cpu_ops_avx512_bf16()) return run.check(true, "rounds nothing");
+  ThreadPool two(2);
+  const int inputs = 300, outputs = 33, tokens = 7;
+  const Matrix weight(run, outputs, inputs, DType::kBF16);
+  const std::vector<float> x = run.values(tokens * inputs), rounded = rounded_to_bf16(x);
+  std::vector<float> found(tokens * outputs), expected(found);
+  ops.matmul({found.data(), x.data(), &weight.tensor, nullptr, tokens, inputs, outputs}, two);
+  ops.matmul({expected.data(), rounded.data(), &weight.tensor, nullptr, tokens, inputs, outputs}, two);
+  run.check(found == expected, "activations are rounded to the nearest bf16");
 }
 
 // Two adapters of different ranks, one that leaves the matrix alone, and rows without any, mixed.
@@ -304,6 +318,7 @@ int main(int argc, char** argv) {
   }
   const std::vector<std::pair<std::string, void (*)(Run&, const Ops&)>> groups = {
       {"matmul", test_matmul},
+      {"matmul", test_matmul_in_bf16},
       {"adapters", test_lora_matmul},
       {"integers", test_integer_matmul},
       {"rounding", test_int8_rounding},
@@ -323,7 +338,7 @@ int main(int argc, char** argv) {
       {"float16", test_float16},
       {"canary", test_canary}};
   int64_t passed = 0, failed = 0;
-  for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx2(), cpu_ops_portable()}) {
+  for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx512_bf16(), cpu_ops_avx2(), cpu_ops_portable()}) {
     if (ops == nullptr) continue;
     for (const auto& [name, test] : groups) {
       if (!filter.empty() && filter != name) continue;

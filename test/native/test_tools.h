@@ -52,6 +52,12 @@ class Run {
   int64_t failed_ = 0;
 };
 
+// The values that bf16 has nearest to these.
+inline std::vector<float> rounded_to_bf16(std::vector<float> values) {
+  for (float& value : values) value = bf16_to_float(float_to_bf16(value));
+  return values;
+}
+
 // A random weight in a given form, aligned to its element size and no more.
 class Matrix {
  public:
