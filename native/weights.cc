@@ -114,6 +114,29 @@ int64_t weight_bytes(const Tensor& w) {
   return count / (has_4_bits ? 2 : 1) + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
 }
 
+// Where AutoAWQ's GEMM layout has the number of output i % 8 in a word.
+constexpr int kAwqShift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
+
+uint32_t awq_word(const char* at) {
+  uint32_t word;
+  std::memcpy(&word, at, 4);
+  return word;
+}
+
+// 32 inputs of 8 outputs: a word for each input, file_stride bytes apart, become 16 bytes for each output,
+// out_stride bytes apart (tensor.h).
+void unpack_awq(uint8_t* out, int64_t out_stride, const char* words, int64_t file_stride) {
+  uint32_t inputs[32];
+  for (int k = 0; k < 32; k++) inputs[k] = awq_word(words + k * file_stride);
+  for (int i = 0; i < 8; i++) {
+    const int shift = kAwqShift[i];
+    for (int j = 0; j < 16; j++) {
+      out[i * out_stride + j] =
+          static_cast<uint8_t>((inputs[j] >> shift & 15) | (inputs[16 + j] >> shift & 15) << 4);
+    }
+  }
+}
+
 std::string gib_text(double bytes) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f GiB", bytes / (1 << 30));
@@ -176,6 +199,7 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
   for (int layer = 0; layer < config.num_layers; layer++) {
     place_layer(layer, config, backend, int8_layers, find);
     passing_.clear();
+    forget_pages();
   }
 }
 
@@ -242,20 +266,31 @@ void Weights::keep(const void* memory) {
   if (found != passing_.end()) kept_.insert(passing_.extract(found));
 }
 
-const char* Weights::part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const {
+const char* Weights::part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) {
   if (part.file < 0 || part.file >= static_cast<int>(mappings_.size()) || part.bytes != expected_bytes ||
       part.offset < 0 || part.offset > mappings_[part.file].size - expected_bytes) {
     throw std::runtime_error("tensor " + source_name(source) + " lies outside its file: " +
                              std::to_string(expected_bytes) + " bytes at " + std::to_string(part.offset));
   }
-  return static_cast<const char*>(mappings_[part.file].data) + part.offset;
+  const char* data = static_cast<const char*>(mappings_[part.file].data) + part.offset;
+  read_.push_back({data, expected_bytes});
+  return data;
+}
+
+void Weights::forget_pages() {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (const auto& [data, bytes] : read_) {
+    const uintptr_t start = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
+    const uintptr_t end = reinterpret_cast<uintptr_t>(data + bytes) / page * page;
+    if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+  }
+  read_.clear();
 }
 
 // AutoAWQ's GEMM layout: qweight [in, out / 8] and qzeros [in / group, out / 8] are words of eight 4-bit
 // numbers, outputs 0 2 4 6 1 3 5 7 from the low end; scales [in / group, out] are f16. (AutoAWQ,
 // awq/modules/linear/gemm.py)
 Tensor Weights::read_awq(const TensorSource& source) {
-  static constexpr int kShift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
   const int64_t rows = source.rows, cols = source.cols;
   if (projection_of(source.slot.c_str()) < 0 || source.group < 32 || source.group % 32 != 0 ||
       cols % source.group != 0 || rows % 8 != 0) {
@@ -267,24 +302,24 @@ Tensor Weights::read_awq(const TensorSource& source) {
   const char* qweight = part(source, {source.file, source.offset, source.bytes}, rows * cols / 2);
   const char* qzeros = part(source, source.qzeros, groups * rows / 2);
   const char* file_scales = part(source, source.scales, groups * rows * 2);
-  const auto nibble = [&](const char* words, int64_t in, int64_t out) {
-    uint32_t word;
-    std::memcpy(&word, words + (in * (rows / 8) + out / 8) * 4, 4);
-    return static_cast<uint8_t>(word >> kShift[out % 8] & 15);
-  };
   auto* data = static_cast<uint8_t*>(allocate(rows * cols / 2));
   auto* scales = static_cast<float*>(allocate(rows * groups * 4));
   auto* zeros = static_cast<uint8_t*>(allocate(rows * groups));
-  pool_.parallel_for(rows, [&](int64_t row, int) {
+  // A cache line of the file has 16 words, which are 128 rows here.
+  constexpr int64_t kRowsPerPiece = 128;
+  pool_.parallel_for((rows + kRowsPerPiece - 1) / kRowsPerPiece, [&](int64_t piece, int) {
+    const int64_t end = std::min(rows, (piece + 1) * kRowsPerPiece);
     for (int64_t k = 0; k < cols; k += 32) {
-      for (int j = 0; j < 16; j++) {
-        data[row * cols / 2 + k / 2 + j] =
-            static_cast<uint8_t>(nibble(qweight, k + j, row) | nibble(qweight, k + 16 + j, row) << 4);
+      for (int64_t row = piece * kRowsPerPiece; row < end; row += 8) {
+        unpack_awq(data + (row * cols + k) / 2, cols / 2, qweight + (k * rows + row) / 2, rows / 2);
       }
     }
     for (int64_t g = 0; g < groups; g++) {
-      scales[row * groups + g] = element(file_scales, DType::kF16, g * rows + row);
-      zeros[row * groups + g] = nibble(qzeros, g, row);
+      for (int64_t row = piece * kRowsPerPiece; row < end; row++) {
+        scales[row * groups + g] = element(file_scales, DType::kF16, g * rows + row);
+        zeros[row * groups + g] =
+            static_cast<uint8_t>(awq_word(qzeros + (g * rows + row / 8 * 8) / 2) >> kAwqShift[row % 8] & 15);
+      }
     }
   });
   return {data, DType::kW4, rows, cols, {scales, zeros, source.group}};
@@ -325,6 +360,13 @@ Tensor Weights::put(const Tensor& host, Backend& backend, bool in_int8) {
   if (!host) return host;
   const Tensor placed =
       in_int8 && can_round_to_int8(host) ? backend.place_in_int8(host) : backend.place(host);
+  const auto of_host = [&](const Mapping& mapping) {
+    const char* start = static_cast<const char*>(mapping.data);
+    return host.data >= start && host.data < start + mapping.size;
+  };
+  if (placed.data != host.data && std::any_of(mappings_.begin(), mappings_.end(), of_host)) {
+    read_.push_back({static_cast<const char*>(host.data), weight_bytes(host)});
+  }
   keep(placed.data);
   keep(placed.groups.scales);
   keep(placed.groups.zeros);

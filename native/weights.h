@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend.h"
@@ -78,13 +79,16 @@ class Weights {
   Tensor plus_one(const Tensor& norm);
   // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.
   Tensor pad_heads(const Tensor& tensor, const std::string& slot, int head_size, int padded);
-  const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes) const;
+  const char* part(const TensorSource& source, const FilePart& part, int64_t expected_bytes);
+  // Pages of the files that were read and are not needed again leave this process's memory.
+  void forget_pages();
   // Memory on its way to the backend, given back when a layer is placed, unless the backend leaves it here.
   void* allocate(int64_t bytes);
   void keep(const void* memory);
 
   ThreadPool pool_;  // for reading
   std::vector<Mapping> mappings_;
+  std::vector<std::pair<const char*, int64_t>> read_;
   std::map<const void*, std::unique_ptr<char[]>> passing_;
   std::map<const void*, std::unique_ptr<char[]>> kept_;
   int64_t bytes_ = 0;
