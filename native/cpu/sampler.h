@@ -27,20 +27,41 @@ struct SampleRow {
   float* candidates;  // [V] scratch of selections
 };
 
-// NaN becomes -inf; returns the largest value.
-inline float clean(float* logits, int size) {
-  float best = kNegativeInfinity;
-  for (int i = 0; i < size; i++) {
-    if (!(logits[i] == logits[i])) logits[i] = kNegativeInfinity;
-    best = logits[i] > best ? logits[i] : best;
-  }
-  return best;
+// The largest value; -inf when there is none.
+inline float largest(const float* values, int size) {
+  Vec best = broadcast(kNegativeInfinity);
+  for_each_vector(size, [&](int i, int n) {
+    if (n == kWidth) best = max(load<F32>(values + i), best);
+  });
+  float most = max_lane(best);
+  for (int i = size / kWidth * kWidth; i < size; i++) most = values[i] > most ? values[i] : most;
+  return most;
 }
 
+// NaN becomes -inf; returns the largest value.
+inline float clean(float* logits, int size) {
+  const Vec lowest = broadcast(kNegativeInfinity);
+  // Of a NaN and a number, max gives its second operand.
+  for_each_vector(
+      size, [&](int i, int n) { store_up_to(logits + i, max(load_up_to<F32>(logits + i, n), lowest), n); });
+  return largest(logits, size);
+}
+
+// The first of the largest. Looks for it in the first block that has it.
 inline int argmax(const float* values, int size) {
-  int best = 0;
-  for (int i = 1; i < size; i++) best = values[i] > values[best] ? i : best;
-  return best;
+  constexpr int kBlock = 1024;
+  int block = 0;
+  float most = kNegativeInfinity;
+  for (int start = 0; start < size; start += kBlock) {
+    const float best = largest(values + start, size - start < kBlock ? size - start : kBlock);
+    if (best > most) {
+      most = best;
+      block = start;
+    }
+  }
+  int i = block;
+  while (i < size - 1 && !(values[i] == most)) i++;
+  return most == kNegativeInfinity ? 0 : i;
 }
 
 // out = exp((x - max) * inverse_temperature); returns the sum, added in order of id.
