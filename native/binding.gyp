@@ -63,15 +63,15 @@
       'conditions': [['target_arch=="x64"', {
         'sources': [
           'cuda/attention.cu', 'cuda/awq_dequantise.cu', 'cuda/awq_matmul.cu', 'cuda/awq_pack.cc', 'cuda/elementwise.cu',
-          'cuda/cuda_backend.cu', 'cuda/feed_back.cu', 'cuda/flash_attention_prefill.cu', 'cuda/grouped_matmul.cu',
+          'cuda/cuda_backend.cu', 'cuda/feed_back.cu', 'cuda/flash_attention_prefill.cu', 'cuda/flash_attention_prefill_wgmma.cu', 'cuda/grouped_matmul.cu',
           'cuda/lora_matmul.cu', 'cuda/matmul.cu', 'cuda/moe.cu',
           'cuda/paged_attention_decode.cu', 'cuda/rms_norm.cu', 'cuda/rope_and_cache.cu', 'cuda/sampler.cu', 'cuda/step_buffers.cc',
-          'simt/dense_matmul.cc', 'simt/devices.cc', 'simt/simt.cc', 'simt/stream.cc'
+          'simt/dense_matmul.cc', 'simt/devices.cc', 'simt/simt.cc', 'simt/stream.cc', 'simt/warpgroup.cc'
         ],
         'rules': [{
           'rule_name': 'emulate',
           'extension': 'cu',
-          'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'simt/simt.h', 'ops.h'],
+          'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'simt/machine.h', 'simt/simt.h', 'ops.h'],
           'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).o'],
           'process_outputs_as_sources': 1,
           'action': [

@@ -69,5 +69,8 @@ size_t decode_scratch_bytes(int num_seqs, int num_heads, int head_size);
 // All sequences from a.num_decodes on.
 template <typename T, typename C>
 void flash_attention_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream);
+// The same on compute capability 9.0, for heads of 64 and 128 and a group of at most 128.
+template <typename T>
+void flash_attention_prefill_wgmma(const AttentionParams<T, T>& p, const AttentionArgs& a, Stream& stream);
 
 }  // namespace quire::cuda

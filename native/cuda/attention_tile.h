@@ -156,6 +156,15 @@ QUIRE_DEVICE void cap_scores(float (&scores)[kTiles][4], float scale) {
   }
 }
 
+template <int kTiles>
+QUIRE_DEVICE void shrink_rows(float (&acc)[kTiles][4], const float (&shrink)[2]) {
+#pragma unroll
+  for (int j = 0; j < kTiles; j++) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) acc[j][i] *= shrink[i / 2];
+  }
+}
+
 // The running softmax of 16 rows, in powers of two: m the largest score so far, l the sum of 2^(score - m)
 // over the columns this lane holds. [0] is row lane / 4, [1] the row 8 below.
 struct SoftmaxState {
@@ -169,9 +178,10 @@ struct SoftmaxState {
     }
   }
 
-  // Scores (times scale: log2 e / sqrt(head size)) become weights; acc shrinks to the new maximum.
-  template <int kTiles, int kAccumulators>
-  QUIRE_DEVICE void update(float (&scores)[kTiles][4], float (&acc)[kAccumulators][4], float scale) {
+  // Scores (times scale: log2 e / sqrt(head size)) become weights; what was added up so far is to shrink by
+  // `shrink` to the new maximum.
+  template <int kTiles>
+  QUIRE_DEVICE void weigh(float (&scores)[kTiles][4], float scale, float (&shrink)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       float max = m[i];
@@ -182,7 +192,7 @@ struct SoftmaxState {
       max = fmaxf(max, shuffle_xor(max, 2));
       // A row that has seen no key yet keeps -inf out of the subtraction.
       const float base = max == kMinusInfinity ? 0.0f : max;
-      const float shrink = exp2_fast(m[i] - base);
+      shrink[i] = exp2_fast(m[i] - base);
       m[i] = max;
       float sum = 0;
 #pragma unroll
@@ -191,13 +201,15 @@ struct SoftmaxState {
         scores[j][2 * i + 1] = exp2_fast(scores[j][2 * i + 1] * scale - base);
         sum += scores[j][2 * i] + scores[j][2 * i + 1];
       }
-      l[i] = l[i] * shrink + sum;
-#pragma unroll
-      for (int j = 0; j < kAccumulators; j++) {
-        acc[j][2 * i] *= shrink;
-        acc[j][2 * i + 1] *= shrink;
-      }
+      l[i] = l[i] * shrink[i] + sum;
     }
+  }
+  // The same, and acc shrinks.
+  template <int kTiles, int kAccumulators>
+  QUIRE_DEVICE void update(float (&scores)[kTiles][4], float (&acc)[kAccumulators][4], float scale) {
+    float shrink[2];
+    weigh(scores, scale, shrink);
+    shrink_rows(acc, shrink);
   }
 
   // l over the whole row.

@@ -128,7 +128,7 @@ struct Shared {
   }
 };
 
-extern __shared__ __align__(128) unsigned char quire_dynamic_shared[];
+extern __shared__ __align__(1024) unsigned char quire_dynamic_shared[];
 
 // The launch's shared memory from a byte on.
 template <typename T>
@@ -340,6 +340,7 @@ struct Shared {
     simt::write_shared(byte + i * sizeof(T), &value, sizeof(U), alignof(U));
   }
   Shared operator+(int i) const { return {byte + i * sizeof(T)}; }
+  uint32_t address(int i) const { return static_cast<uint32_t>(byte + i * sizeof(T)); }
 };
 
 template <typename T>

@@ -11,6 +11,7 @@
 #include "cuda/attention_tile.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
+#include "cuda/query_tile.h"
 
 namespace quire::cuda {
 
@@ -32,17 +33,6 @@ template <typename C, int kHeadSize>
 constexpr size_t shared_bytes =
     size_t{2} * tile_pitch<kHeadSize> * (block_rows<C, kHeadSize> + 2 * tile_keys<kHeadSize>);
 
-// The queries of one block.
-struct QueryTile {
-  int64_t first_token;  // of the step
-  int first_position;   // of that token in its sequence
-  int num_rows;
-  int first_head;
-  int group;
-  QUIRE_DEVICE int position(int row) const { return first_position + row / group; }
-  QUIRE_DEVICE int last_position() const { return position(num_rows - 1); }
-};
-
 // The block's query rows into shared memory; rows beyond the last are zero.
 template <int kHeadSize, typename T, typename C>
 QUIRE_DEVICE void load_queries(Shared<T> tile, const AttentionParams<T, C>& p, const QueryTile& queries) {
@@ -58,73 +48,23 @@ QUIRE_DEVICE void load_queries(Shared<T> tile, const AttentionParams<T, C>& p, c
   }
 }
 
-// Scores of keys that a row does not see become -inf. `row` is the row of lane / 4.
-template <int kTiles>
-QUIRE_DEVICE void mask(float (&scores)[kTiles][4], const QueryTile& queries, int row, int start,
-                       int sliding_window, int lane) {
-#pragma unroll
-  for (int i = 0; i < 2; i++) {
-    const int position = queries.position(row + 8 * i);
-    const int first = sliding_window > 0 ? position - sliding_window + 1 : 0;
-#pragma unroll
-    for (int j = 0; j < kTiles; j++) {
-#pragma unroll
-      for (int c = 0; c < 2; c++) {
-        const int key = start + 8 * j + 2 * (lane % 4) + c;
-        if (key > position || key < first) scores[j][2 * i + c] = kMinusInfinity;
-      }
-    }
-  }
-}
-
-template <int kHeadSize, typename T, typename C>
-QUIRE_DEVICE void write_rows(const SoftmaxState& state, const float (&acc)[kHeadSize / 8][4],
-                             const AttentionParams<T, C>& p, const QueryTile& queries, int row, int lane) {
-#pragma unroll
-  for (int i = 0; i < 2; i++) {
-    const int r = row + 8 * i;
-    const float inverse = 1.0f / state.row_sum(i);
-    if (r >= queries.num_rows) continue;
-    const int64_t token = queries.first_token + r / queries.group;
-    T* out =
-        p.out + (token * p.num_heads + queries.first_head + r % queries.group) * kHeadSize + 2 * (lane % 4);
-#pragma unroll
-    for (int j = 0; j < kHeadSize / 8; j++) {
-      const uint32_t pair = pack<T>(acc[j][2 * i] * inverse, acc[j][2 * i + 1] * inverse);
-      memcpy(out + 8 * j, &pair, 4);
-    }
-  }
-}
-
 template <typename T, typename C, int kHeadSize>
 __global__ void __launch_bounds__(kThreads)
     flash_attention_prefill_kernel(AttentionParams<T, C> p, int first_seq) {
   constexpr int kKeys = tile_keys<kHeadSize>;
   constexpr int kRowTiles = row_tiles<C, kHeadSize>;
   const int64_t seq = first_seq + static_cast<int>(blockIdx.z);
-  const int kv_head = blockIdx.y;
-  const int tokens_per_block = block_rows<C, kHeadSize> / p.group();
-  const int num_queries = p.query_start_loc[seq + 1] - p.query_start_loc[seq];
-  // The longest rows first: blocks start in the order of their index, and the last ones should be short.
-  const int num_blocks = (num_queries + tokens_per_block - 1) / tokens_per_block;
-  const int first_query = (num_blocks - 1 - static_cast<int>(blockIdx.x)) * tokens_per_block;
-  if (first_query < 0) return;
-  const int num_tokens =
-      num_queries - first_query < tokens_per_block ? num_queries - first_query : tokens_per_block;
-  const QueryTile queries = {p.query_start_loc[seq] + first_query,
-                             p.context_lens[seq] - num_queries + first_query, num_tokens * p.group(),
-                             kv_head * p.group(), p.group()};
+  const QueryTile queries = find_queries(p, seq, block_rows<C, kHeadSize>);
+  if (queries.num_rows == 0) return;
 
   const Shared<T> q = shared_at<T>(0);
   const Shared<T> k = q + block_rows<C, kHeadSize> * tile_pitch<kHeadSize>;
   const Shared<T> v = k + kKeys * tile_pitch<kHeadSize>;
   const int lane = threadIdx.x % kWarp;
   const int warp_row = static_cast<int>(threadIdx.x) / kWarp * 16 * kRowTiles;
-  const PagedRows rows = p.rows(seq, kv_head);
-  const int end = queries.last_position() + 1;
-  const int first_key = p.sliding_window > 0 && queries.first_position >= p.sliding_window
-                            ? queries.first_position - p.sliding_window + 1
-                            : 0;
+  const PagedRows rows = p.rows(seq, blockIdx.y);
+  const int end = queries.end();
+  const int first_key = queries.first_key(p.sliding_window);
   const int start = first_key / kKeys * kKeys;
 
   SoftmaxState states[kRowTiles];
@@ -149,9 +89,9 @@ __global__ void __launch_bounds__(kThreads)
     for (int r = 0; r < kRowTiles; r++) {
       const int row = warp_row + 16 * r;
       if (p.cap_scale > 0) cap_scores(scores[r], p.cap_scale);
-      const bool sees_all = at + kKeys - 1 <= queries.position(row) &&
-                            (p.sliding_window == 0 || at > queries.position(row + 15) - p.sliding_window);
-      if (!sees_all) mask(scores[r], queries, row + lane / 4, at, p.sliding_window, lane);
+      if (!queries.sees_all(row, at, kKeys, p.sliding_window)) {
+        mask(scores[r], queries, row + lane / 4, at, p.sliding_window, lane);
+      }
       states[r].update(scores[r], acc[r], p.scale_log2);
     }
     copy_async_wait<0>();
@@ -181,10 +121,34 @@ void launch_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stre
          kThreads, shared_bytes<C, kHeadSize>, stream, p, a.num_decodes);
 }
 
+// Which kernel answers: the first row that the GPU and the head fit.
+enum class Kernel { kWgmma, kMmaSync };
+struct Variant {
+  Kernel kernel;
+  int capability;  // 0 is any
+  int head_sizes[2];
+};
+constexpr Variant kVariants[] = {
+    {Kernel::kWgmma, 90, {64, 128}},  // without this line it is off
+    {Kernel::kMmaSync, 0, {}},
+};
+
+Kernel find_kernel(int head_size, int capability) {
+  for (const Variant& v : kVariants) {
+    const bool has_head = v.head_sizes[0] == head_size || v.head_sizes[1] == head_size;
+    if (v.capability == 0 || (v.capability == capability && has_head)) return v.kernel;
+  }
+  return Kernel::kMmaSync;
+}
+
 }  // namespace
 
 template <typename T, typename C>
 void flash_attention_prefill(const AttentionParams<T, C>& p, const AttentionArgs& a, Stream& stream) {
+  if constexpr (sizeof(C) == sizeof(T)) {
+    const bool is_wgmma = find_kernel(p.head_size, stream.compute_capability) == Kernel::kWgmma;
+    if (is_wgmma && p.group() <= 128) return flash_attention_prefill_wgmma<T>(p, a, stream);
+  }
   with_head_size(p.head_size, [&](auto size) { launch_prefill<T, C, decltype(size)::value>(p, a, stream); });
 }
 

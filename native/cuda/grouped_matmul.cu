@@ -46,7 +46,7 @@ QUIRE_DEVICE RowTile find_tile(const int32_t* expert_start, int num_experts, int
     int through = tiles;
     for (int distance = 1; distance < kWarp; distance *= 2) {
       const int lower =
-          static_cast<int>(shuffle(static_cast<uint32_t>(through), lane - distance & (kWarp - 1)));
+          static_cast<int>(shuffle(static_cast<uint32_t>(through), (lane - distance) & (kWarp - 1)));
       if (lane >= distance) through += lower;
     }
     const uint32_t past = ballot(before + through > index);

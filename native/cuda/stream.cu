@@ -4,6 +4,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace quire::cuda {
 
@@ -30,8 +31,13 @@ Stream::Stream(int device) {
     check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "event");
     mark = event;
   }
-  check(cudaDeviceGetAttribute(&num_multiprocessors_, cudaDevAttrMultiProcessorCount, device),
-        "device attributes");
+  int major = 0, minor = 0;
+  for (const auto& [value, attribute] : {std::pair{&num_multiprocessors_, cudaDevAttrMultiProcessorCount},
+                                         std::pair{&major, cudaDevAttrComputeCapabilityMajor},
+                                         std::pair{&minor, cudaDevAttrComputeCapabilityMinor}}) {
+    check(cudaDeviceGetAttribute(value, attribute, device), "device attributes");
+  }
+  compute_capability = 10 * major + minor;
 }
 
 Stream::~Stream() {

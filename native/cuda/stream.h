@@ -65,6 +65,9 @@ class Stream : public Executor {
   uint32_t* counters() const { return counters_; }
   static constexpr int kCounters = 1 << 16;
 
+  // Of the GPU, ten times major plus minor: which variants of a kernel it can run. A test may lower it.
+  int compute_capability = 0;
+
   // Every row's arithmetic is the same whatever rows come with it: slower (matmul.cu, attention.cu).
   bool is_batch_invariant = false;
 

@@ -1,6 +1,5 @@
 #include "simt/simt.h"
 
-#include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include <cstring>
 #include <map>
 #include <vector>
+
+#include "simt/machine.h"
 
 // Saves the callee's registers and the stack pointer, and goes on where another stack was left.
 extern "C" void quire_simt_switch(void** save, void* load);
@@ -37,43 +38,6 @@ quire_simt_switch:
 
 namespace quire::simt {
 
-namespace {
-
-constexpr size_t kStackBytes = 128 << 10;
-constexpr int kMaxThreads = 1024;
-
-struct Copy {
-  size_t offset;
-  const void* from;
-};
-
-enum class State { kReady, kAtBarrier, kAtWarp, kDone };
-
-struct Thread {
-  Index index;
-  State state = State::kReady;
-  void* stack_pointer = nullptr;
-  const WarpOperation* operation = nullptr;
-  void* arguments = nullptr;
-  std::vector<std::vector<Copy>> copies;  // groups, oldest first; the last is still open
-};
-
-struct Machine {
-  const char* name = "";
-  const std::function<void()>* kernel = nullptr;
-  Index grid, block, block_at;
-  std::vector<Thread> threads;
-  Thread* running = nullptr;
-  void* scheduler_stack = nullptr;
-  std::vector<unsigned char> shared;
-  std::vector<unsigned char> written;
-  char* stacks = nullptr;
-  uint64_t random = 1;
-  std::string error;
-  sigjmp_buf escape;
-  bool in_kernel = false;
-};
-
 Machine machine;
 
 uint64_t next_random() {
@@ -83,6 +47,13 @@ uint64_t next_random() {
   return x ^= x << 17;
 }
 
+void yield() { quire_simt_switch(&machine.running->stack_pointer, machine.scheduler_stack); }
+
+namespace {
+
+constexpr size_t kStackBytes = 128 << 10;
+constexpr int kMaxThreads = 1024;
+
 std::string place() {
   const Index& b = machine.block_at;
   std::string text = std::string(machine.name) + ", block " + std::to_string(b.x) + " " +
@@ -91,8 +62,6 @@ std::string place() {
     text += ", thread " + std::to_string(machine.running - machine.threads.data());
   return text;
 }
-
-void yield() { quire_simt_switch(&machine.running->stack_pointer, machine.scheduler_stack); }
 
 void run_thread() {
   try {
@@ -139,25 +108,27 @@ bool finish_warp_operation(Thread* lanes, int count) {
   }
   if (count < kWarpSize)
     throw Fault(place() + ": " + lanes[0].operation->name + " in a warp that is not whole");
+  machine.meeting = &machine.warps[static_cast<size_t>(lanes - machine.threads.data()) / kWarpSize];
   lanes[0].operation->compute(arguments);
   for (int i = 0; i < count; i++) lanes[i].state = State::kReady;
   return true;
 }
 
 [[noreturn]] void report_stuck() {
-  int done = 0, barrier = 0, warp = 0;
+  int done = 0, barrier = 0, warp = 0, phase = 0;
   const char* operation = "";
   for (const Thread& thread : machine.threads) {
     done += thread.state == State::kDone;
     barrier += thread.state == State::kAtBarrier;
+    phase += thread.state == State::kAtPhase;
     if (thread.state == State::kAtWarp) {
       warp++;
       operation = thread.operation->name;
     }
   }
   throw Fault(place() + ": divergence: " + std::to_string(barrier) + " threads wait at a barrier, " +
-              std::to_string(warp) + " for their warp (" + operation + "), " + std::to_string(done) +
-              " have ended");
+              std::to_string(warp) + " for their warp (" + operation + "), " + std::to_string(phase) +
+              " for a phase, " + std::to_string(done) + " have ended");
 }
 
 // Runs every thread as far as it goes; false when all are done.
@@ -196,14 +167,18 @@ void run_block() {
   machine.threads.assign(count, {});
   std::fill(machine.shared.begin(), machine.shared.end(), 0xff);
   machine.written.assign(machine.shared.size(), 0);
+  machine.unfenced.assign(machine.shared.size() / 16 + 1, 0);
+  machine.barriers.clear();
   for (int i = 0; i < count; i++) {
     machine.threads[i].index = {i % size.x, i / size.x % size.y, i / (size.x * size.y)};
     start(machine.threads[i], i);
   }
   std::vector<int> warps((count + kWarpSize - 1) / kWarpSize);
   for (size_t i = 0; i < warps.size(); i++) warps[i] = static_cast<int>(i);
+  machine.warps.assign(warps.size(), {});
   while (run_phase(warps)) {
   }
+  check_warpgroups();
 }
 
 void on_segfault(int signal, siginfo_t*, void*) {
@@ -232,17 +207,6 @@ void catch_segfaults() {
   sigaction(SIGBUS, &action, nullptr);
 }
 
-void check_shared(size_t offset, size_t bytes, size_t alignment, const char* what) {
-  if (offset + bytes > machine.shared.size()) {
-    fault(std::string(what) + " of shared memory at byte " + std::to_string(offset) + ", the block has " +
-          std::to_string(machine.shared.size()));
-  }
-  if (offset % alignment != 0) {
-    fault(std::string(what) + " of shared memory at byte " + std::to_string(offset) + " is not aligned to " +
-          std::to_string(alignment));
-  }
-}
-
 void land(const Copy& copy) {
   static const char zeros[16] = {};
   write_shared(copy.offset, copy.from == nullptr ? zeros : copy.from, 16, 16);
@@ -262,6 +226,17 @@ std::map<void*, Allocation>& allocations() {
 }  // namespace
 
 void fault(const std::string& what) { throw Fault(place() + ": " + what); }
+
+void check_shared(size_t offset, size_t bytes, size_t alignment, const char* what) {
+  if (offset + bytes > machine.shared.size()) {
+    fault(std::string(what) + " of shared memory at byte " + std::to_string(offset) + ", the block has " +
+          std::to_string(machine.shared.size()));
+  }
+  if (offset % alignment != 0) {
+    fault(std::string(what) + " of shared memory at byte " + std::to_string(offset) + " is not aligned to " +
+          std::to_string(alignment));
+  }
+}
 
 void set_seed(uint64_t seed) { machine.random = seed * 0x9E3779B97F4A7C15u | 1; }
 
@@ -353,6 +328,8 @@ void write_shared(size_t offset, const void* from, size_t bytes, size_t alignmen
   check_shared(offset, bytes, alignment, "write");
   std::memcpy(machine.shared.data() + offset, from, bytes);
   std::fill_n(machine.written.begin() + static_cast<std::ptrdiff_t>(offset), bytes, 1);
+  const auto owner = static_cast<uint16_t>(machine.running - machine.threads.data() + 1);
+  for (size_t i = offset / 16; i <= (offset + bytes - 1) / 16; i++) machine.unfenced[i] = owner;
 }
 
 void copy_async(size_t offset, const void* from) {

@@ -7,7 +7,8 @@
 // - shared memory read before it was written, or outside what the launch asked for, or at a wrong alignment;
 // - device memory outside its allocation (guard pages around each);
 // - barriers and warp operations that not all threads reach;
-// - asynchronous copies read too early (each lands at once or only when waited for, by chance).
+// - asynchronous copies and products read too early (each lands at once or only when waited for, by chance);
+// - what wgmma needs and a program leaves out: fences, whole warpgroups, registers that are there.
 // What it cannot show: speed, races between warps that no order of whole phases brings out, and the GPU's own
 // rounding of approximate instructions.
 #pragma once
@@ -66,6 +67,22 @@ void write_shared(size_t offset, const void* from, size_t bytes, size_t alignmen
 void copy_async(size_t offset, const void* from);
 void copy_async_commit();
 void copy_async_wait(int groups_left);
+
+// The rest is of sm_90a (warpgroup.cc).
+// wgmma: work of the warp that is done at once or when its group is waited for, by chance. The three are
+// called by the compute of a WarpOperation.
+void warp_async(std::function<void()> work);
+void warp_async_commit();
+void warp_async_wait(int groups_left);
+// Shared memory as wgmma reads it: what threads wrote counts only after their fence.
+void async_proxy_fence();
+void read_shared_async(void* to, size_t offset, size_t bytes, size_t alignment);
+// mbarrier: a phase ends with its last arrival. A wait passes when the phase of that parity has ended.
+void barrier_init(size_t offset, int count);
+void barrier_arrive(size_t offset);
+void barrier_wait(size_t offset, int parity);
+// setmaxnreg.
+void set_registers(int count);
 
 [[noreturn]] void fault(const std::string& what);
 

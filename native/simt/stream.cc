@@ -25,7 +25,14 @@ struct Stream::Queue {
       const Work next = std::move(work.front());
       work.pop_front();
       num_done++;
-      next();
+      try {
+        next();
+      } catch (...) {
+        // After an error nothing that was queued is done, as on a GPU.
+        num_done += work.size();
+        work.clear();
+        throw;
+      }
     }
   }
 };
@@ -33,6 +40,7 @@ struct Stream::Queue {
 Stream::Stream(int)
     : counters_(static_cast<uint32_t*>(simt::allocate(kCounters * sizeof(uint32_t)))),
       queue_(std::make_shared<Queue>()) {
+  compute_capability = 90;
   clear(counters_, kCounters * sizeof(uint32_t));
 }
 

@@ -9,9 +9,11 @@ import { describe, expect, it } from 'vitest';
 const program = fileURLToPath(new URL('../../native/build/Release/cuda_test', import.meta.url));
 const groups = [
   'emulator',
+  'warpgroups',
   'elementwise',
   'paged_attention_decode',
   'flash_attention_prefill',
+  'wgmma prefill',
   'moe',
   'feed_back',
   'sampler',

@@ -130,6 +130,8 @@ void test_attention_decode(Run& run, cuda::Stream& stream) {
 }
 
 void test_attention_prefill(Run& run, cuda::Stream& stream) {
+  const int capability = stream.compute_capability;
+  stream.compute_capability = 80;
   for (const Case& c : {
            Case{32, 2, 2, 8, 0, {{2, 2}, {63, 63}, {5, 70}}},
            Case{64, 8, 2, 16, 0, {{1, 3}, {1, 70}, {17, 17}, {64, 129}}},
@@ -144,6 +146,27 @@ void test_attention_prefill(Run& run, cuda::Stream& stream) {
     check_case<cuda::Half, cuda::Half>(run, stream, c, 0.5f);
     check_case<cuda::BFloat, cuda::F8>(run, stream, c, 0);
     check_case<cuda::Half, cuda::F8>(run, stream, c, 0);
+  }
+  stream.compute_capability = capability;
+}
+
+// The kernels that only newer GPUs have: on an older one there is nothing to test.
+void test_attention_prefill_wgmma(Run& run, cuda::Stream& stream) {
+  if (stream.compute_capability != 90) return run.check(true, "");
+  for (const Case& c : {
+           // Around a tile of 128 keys, and past the two that are under way at once.
+           Case{64, 8, 2, 16, 0, {{1, 3}, {1, 70}, {17, 17}, {40, 127}, {2, 128}, {9, 129}, {3, 515}}},
+           Case{128, 4, 1, 8, 0, {{33, 33}, {2, 256}, {4, 257}, {2, 388}}},
+           // One head a group, all rows in use and one more; a group that leaves rows over; the largest.
+           Case{128, 1, 1, 32, 0, {{128, 128}, {129, 129}, {130, 300}}},
+           Case{64, 7, 1, 16, 0, {{19, 19}, {37, 140}}},
+           Case{64, 128, 1, 16, 0, {{2, 60}}},
+           // Windows smaller and larger than a tile.
+           Case{64, 4, 2, 16, 20, {{50, 90}, {2, 21}, {140, 400}}},
+           Case{128, 2, 2, 16, 200, {{70, 480}, {5, 200}}},
+       }) {
+    check_case<cuda::BFloat, cuda::BFloat>(run, stream, c, 0);
+    check_case<cuda::Half, cuda::Half>(run, stream, c, 0.5f);
   }
 }
 

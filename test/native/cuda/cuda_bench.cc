@@ -147,6 +147,12 @@ void bench_attention(Stream& stream, const Roofs& roofs, int head_size, int head
   } else {
     const double flops = 4.0 * seqs * heads * head_size * (static_cast<double>(queries) * context / 2);
     report("flash_attention_prefill", shape, ms, flops, "TFLOP/s", roofs.matmul);
+    if (stream.compute_capability != 90) return;
+    // What this GPU would do without the kernels of its own.
+    stream.compute_capability = 80;
+    const double plain = milliseconds(stream, [&](int) { cuda::attention<BFloat>(args, stream); });
+    stream.compute_capability = 90;
+    report("flash_attention_prefill, mma.sync", shape, plain, flops, "TFLOP/s", roofs.matmul);
   }
 }
 

@@ -22,9 +22,11 @@ int main(int argc, char** argv) {
     const char* name;
     void (*test)(Run&, quire::cuda::Stream&);
   } groups[] = {{"emulator", test_emulator},
+                {"warpgroups", test_warpgroup_emulator},
                 {"elementwise", test_elementwise},
                 {"paged_attention_decode", test_attention_decode},
                 {"flash_attention_prefill", test_attention_prefill},
+                {"wgmma prefill", test_attention_prefill_wgmma},
                 {"moe", test_moe_kernels},
                 {"feed_back", test_feed_back},
                 {"sampler", test_sampling},
