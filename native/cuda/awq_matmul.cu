@@ -51,6 +51,9 @@ struct Stage {
   static constexpr int kInputBytes = 8 * kTokenTiles * kPitch * 2;
   static constexpr int kBytes = kWeightBytes + kScaleBytes + kInputBytes;
   static constexpr int kCount = kTokenTiles <= 2 ? 4 : kTokenTiles == 4 ? 3 : 2;
+  // Blocks of a multiprocessor that registers are counted out for; 0 leaves it to the compiler, which has
+  // three in mind here and spills, where this memory is enough for two.
+  static constexpr int kBlocks = kTokenTiles == 4 && kGroup == 128 ? 2 : 0;
 
   int byte;
   QUIRE_DEVICE Shared<Words4> weights() const { return shared_at<Words4>(byte); }
@@ -194,7 +197,8 @@ QUIRE_DEVICE bool is_last_split(uint32_t* counter, int num_splits, Shared<uint32
 }
 
 template <typename T, int kTokenTiles, int kGroup>
-__global__ void __launch_bounds__(kThreads) awq_matmul_kernel(AwqParams<T> p) {
+__global__ void __launch_bounds__(kThreads, Stage<kTokenTiles, kGroup>::kBlocks)
+    awq_matmul_kernel(AwqParams<T> p) {
   using S = Stage<kTokenTiles, kGroup>;
   const int first_output = blockIdx.x * kOutputs;
   const int split = blockIdx.y;

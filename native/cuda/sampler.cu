@@ -322,7 +322,8 @@ QUIRE_DEVICE int draw(const SampleParams& params, int row, float* p, const Best&
   return token < 0 ? best.id : token;
 }
 
-__global__ void __launch_bounds__(kThreads) sample_kernel(SampleParams p) {
+// One block a multiprocessor to count registers for: rows are few.
+__global__ void __launch_bounds__(kThreads, 1) sample_kernel(SampleParams p) {
   const Batch& b = p.batch;
   const int row = p.first_row + static_cast<int>(blockIdx.x);
   float* raw = p.logits + int64_t{blockIdx.x} * p.vocab_size;
