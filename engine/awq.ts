@@ -10,14 +10,19 @@ import type { Checkpoint, TensorEntry } from './safetensors.ts';
 const perWord = 8;
 const groupSizes = [32, 64, 128];
 
-/** config.json's quantization_config; null when there is none. Throws ModelError for what is not read. */
+/**
+ * config.json's quantization_config; null when there is none or it is fp8's (fp8.ts). Throws ModelError for
+ * what is not read.
+ */
 export function readAwqConfig(config: JsonObject, where: string): AwqConfig | null {
   const raw = config.quantization_config;
   if (raw == null) return null;
   if (!isObject(raw))
     throw new ModelError(`${where}: quantization_config is ${shown(raw)}, expected an object`);
   const fields = new Fields(raw, `${where}: quantization_config`);
-  if (fields.text('quant_method', '') !== 'awq') fields.fail('quant_method', '"awq"');
+  const method = fields.text('quant_method', '');
+  if (method === 'fp8') return null;
+  if (method !== 'awq') fields.fail('quant_method', '"awq", "fp8"');
   fields.integer('bits', 4, 4);
   const groupSize = fields.integer('group_size', -1, 1 << 20);
   if (!groupSizes.includes(groupSize)) fields.fail('group_size', groupSizes.join(', '));

@@ -52,6 +52,8 @@ export interface ModelConfig {
   slidingWindows: Int32Array;
   /** How the linear layers are quantised; null when they are not. */
   awq: AwqConfig | null;
+  /** Whether they are in e4m3, where the file says so. */
+  fp8: boolean;
   /** Form of most of the checkpoint's weights; what `--dtype auto` keeps. */
   weightDtype: WeightDtype;
 }
@@ -95,8 +97,8 @@ export interface TensorSource {
   layer: number;
   /** -1 for a tensor of all. An expert's slots are gate_proj, up_proj and down_proj. */
   expert: number;
-  /** w4: 4-bit integers in groups, see `awq`. */
-  dtype: WeightDtype | 'w4';
+  /** w4: 4-bit integers in groups, see `awq`. f8: e4m3, see `f8`. */
+  dtype: WeightDtype | 'w4' | 'f8';
   /** [out, in] or [size]. */
   shape: number[];
   /** Index into ModelFiles.paths; -1 means "fill with seeded random numbers" (--load-format dummy). */
@@ -107,6 +109,8 @@ export interface TensorSource {
   bytes: number;
   /** With dtype w4: file, offset and bytes are qweight's, these are the others'. */
   awq?: { group: number; qzeros: FilePart; scales: FilePart };
+  /** With dtype f8: one scale, or one for each row, and their form. */
+  f8?: { scales: FilePart; dtype: WeightDtype; hasRowScales: boolean };
 }
 
 export interface FilePart {

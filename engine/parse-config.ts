@@ -2,6 +2,7 @@
 // defaults to.
 
 import { readAwqConfig } from './awq.ts';
+import { readFp8Config } from './fp8.ts';
 import { Fields, type JsonObject, shown } from './json-fields.ts';
 import type { ModelConfig, WeightDtype } from './model-config.ts';
 import { ModelError } from './model-error.ts';
@@ -199,6 +200,7 @@ export function parseModelConfig(config: JsonObject, where: string): ModelConfig
     ropeInvFreq: inverseFrequencies(readRope(config, where), headSize, where),
     slidingWindows: family.slidingWindows(fields, numLayers),
     awq: readAwqConfig(config, where),
+    fp8: readFp8Config(config, where),
     // The checkpoint's own tensors decide; this is what config.json claims and what dummy weights get.
     weightDtype: weightDtypes[String(dtype)] ?? 'f32',
   };

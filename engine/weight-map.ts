@@ -1,6 +1,7 @@
 // The checkpoint's tensor names -> canonical slots, with every shape checked against the config.
 
 import { awqPartOf, awqSource } from './awq.ts';
+import { fp8FileDtype, fp8Source, isFp8Scale } from './fp8.ts';
 import { isObject, shown } from './json-fields.ts';
 import type { GlobalSlot, LayerSlot, ModelConfig, ModelFiles, TensorSource } from './model-config.ts';
 import { ModelError } from './model-error.ts';
@@ -175,7 +176,7 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
   }
   const tensors: TensorSource[] = [];
   for (const entry of checkpoint.tensors.values()) {
-    if (ignoredNames.test(entry.name)) continue;
+    if (ignoredNames.test(entry.name) || (config.fp8 && isFp8Scale(entry.name))) continue;
     const quantised = config.awq === null ? null : awqPartOf(entry.name);
     const place = placeOf(quantised === null ? entry.name : `${quantised.matrix}.weight`, config);
     if (place === null) {
@@ -195,6 +196,10 @@ export function mapWeights(config: ModelConfig, checkpoint: Checkpoint, folder: 
       throw new ModelError(
         `${folder}: tensor ${entry.name} has shape ${shown(entry.shape)}, expected ${shown(expected)} from config.json`,
       );
+    }
+    if (config.fp8 && entry.fileDtype === fp8FileDtype) {
+      tensors.push(fp8Source(place, entry, checkpoint, folder));
+      continue;
     }
     const dtype = weightDtypeOf(entry, checkpoint.paths[entry.file]);
     tensors.push({
@@ -218,6 +223,17 @@ function dummyAwq(place: Place, shape: number[], group: number): TensorSource {
   return { ...place, dtype: 'w4', shape, ...nothing, awq: { group, qzeros: nothing, scales: nothing } };
 }
 
+function dummyFp8(place: Place, shape: number[]): TensorSource {
+  const nothing = { file: -1, offset: 0, bytes: 0 };
+  return {
+    ...place,
+    dtype: 'f8',
+    shape,
+    ...nothing,
+    f8: { scales: nothing, dtype: 'f32', hasRowScales: false },
+  };
+}
+
 /** The same slots filled with seeded random numbers: a config alone is enough. */
 export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFiles {
   const shapes = shapesOf(config);
@@ -232,6 +248,7 @@ export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFile
     const shape = shapes[place.slot];
     const bytes = shape.reduce((a, b) => a * b, 1) * (config.weightDtype === 'f32' ? 4 : 2);
     if (config.awq !== null && isQuantised(place.slot)) return dummyAwq(place, shape, config.awq.groupSize);
+    if (config.fp8 && isQuantised(place.slot)) return dummyFp8(place, shape);
     return { ...place, dtype: config.weightDtype, shape, file: -1, offset: 0, bytes };
   });
   return { paths: [], tensors };

@@ -79,7 +79,14 @@ TensorSource read_tensor(const Napi::Object& object) {
   source.slot = text(object, "slot");
   source.layer = count(object, "layer", -1, 10000);
   source.expert = count(object, "expert", -1, 1 << 16);
-  if (field(object, "dtype").ToString().Utf8Value() == "w4") {
+  const std::string form = field(object, "dtype").ToString().Utf8Value();
+  if (form == "f8") {
+    source.dtype = DType::kF8;
+    const Napi::Object f8 = field(object, "f8").ToObject();
+    source.scales = read_part(field(f8, "scales").ToObject());
+    source.scale_dtype = dtype(f8, "dtype");
+    source.has_row_scales = flag(f8, "hasRowScales");
+  } else if (form == "w4") {
     source.dtype = DType::kW4;
     const Napi::Object awq = field(object, "awq").ToObject();
     source.group = count(awq, "group", 32, 1 << 20);

@@ -61,6 +61,8 @@ class Backend {
   virtual bool joins(DType form) const = 0;
   // Whether activations become 8 bits on their way into a matmul with integer weights.
   virtual bool has_int8_activations() const { return false; }
+  // Whether the ops multiply by a matrix of this size in kF8.
+  virtual bool has_f8_matmul(int64_t, int64_t) const { return false; }
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;

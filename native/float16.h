@@ -115,7 +115,10 @@ static inline int integer_element(const Tensor& m, int64_t row, int64_t col) {
 
 // Element [row, col] of a matrix of any form but tiles.
 static inline float matrix_element(const Tensor& m, int64_t row, int64_t col) {
-  if (!is_integer(m.dtype)) return element(m.data, m.dtype, row * m.cols + col);
+  if (!is_integer(m.dtype)) {
+    const float value = element(m.data, m.dtype, row * m.cols + col);
+    return m.row_scales == nullptr ? value : value * m.row_scales[row];
+  }
   const int64_t group = row * (m.cols / m.groups.group) + col / m.groups.group;
   return static_cast<float>(integer_element(m, row, col) - m.groups.zeros[group]) * m.groups.scales[group];
 }

@@ -54,6 +54,9 @@ struct TensorSource {
   int group = 0;
   FilePart qzeros = {};
   FilePart scales = {};
+  // With kF8, beside `scales`: their form, and whether there is one for each row.
+  DType scale_dtype = DType::kF32;
+  bool has_row_scales = false;
 };
 
 struct ModelFiles {

@@ -47,7 +47,7 @@ struct RmsNormArgs {
 
 // out[t, n] = sum_k x[t, k] * weight[n, k] + bias[n]. x [T, K] with row stride x_stride, weight [N, K], bias
 // [1, N] or null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side
-// by side).
+// by side). With a weight in kF8 a row of x is rounded to e4m3 times max|x| / 448 first.
 struct MatmulArgs {
   void* out;
   const void* x;

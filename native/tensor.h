@@ -7,7 +7,8 @@
 namespace quire {
 
 // kW4 and kW8 are for matrices only: see Groups. The tiles are what the CPU's integer kernels make of them
-// (weight_tiles.h). kF8 (e4m3) and kI8 (see KvCache) are for keys and values only.
+// (weight_tiles.h). kF8 (e4m3) is for keys and values, and for matrices of a GPU that multiplies it; kI8 (see
+// KvCache) is for keys and values only.
 enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW8Tiles };
 
 // Whether weights are integers in groups.
@@ -36,6 +37,8 @@ struct Tensor {
   int64_t rows = 0;
   int64_t cols = 0;
   Groups groups = {};  // of integer weights
+  // [rows], of a matrix in kF8: a weight is its element times its row's scale.
+  const float* row_scales = nullptr;
   explicit operator bool() const { return data != nullptr; }
 };
 

@@ -98,6 +98,11 @@ float dummy_value(const TensorSource& source, uint32_t seed, uint64_t stream, in
   return kDummyStddev * static_cast<float>(std::sqrt(-2 * std::log(u)) * std::cos(angle));
 }
 
+// Matrices that have a head's size in theirs.
+bool is_attention(const std::string& slot) {
+  return slot == "q_proj" || slot == "k_proj" || slot == "v_proj" || slot == "o_proj";
+}
+
 uint64_t stream_of(const TensorSource& source) {
   uint64_t hash = 1469598103934665603u;  // FNV-1a
   for (char c : source_name(source)) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
@@ -107,6 +112,7 @@ uint64_t stream_of(const TensorSource& source) {
 // What a step reads of it.
 int64_t weight_bytes(const Tensor& w) {
   const int64_t count = w.rows * w.cols;
+  if (w.dtype == DType::kF8) return count + w.rows * static_cast<int64_t>(sizeof(float));
   if (!is_integer(w.dtype)) return count * static_cast<int64_t>(dtype_size(w.dtype));
   const int64_t groups = count / w.groups.group;
   const bool has_4_bits = w.dtype == DType::kW4 || w.dtype == DType::kW4Tiles;
@@ -149,7 +155,9 @@ void check_fit(const ModelFiles& files, const Backend& backend) {
   double bytes = 0;
   for (const TensorSource& source : files.tensors) {
     const double count = static_cast<double>(source.rows) * static_cast<double>(source.cols);
-    bytes += count * (source.dtype == DType::kW4 ? 0.5 + 4.0 / source.group : 2);
+    const bool has_4_bits = source.dtype == DType::kW4 && source.expert < 0;
+    const bool has_8_bits = source.dtype == DType::kF8 && backend.has_f8_matmul(source.rows, source.cols);
+    bytes += count * (has_4_bits ? 0.5 + 4.0 / source.group : has_8_bits ? 1 : 2);
   }
   const double free = static_cast<double>(backend.free_bytes());
   if (bytes < free) return;
@@ -346,11 +354,15 @@ Tensor Weights::dummy_w4(const TensorSource& source, int64_t groups) {
 
 Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                         const Backend& backend) {
-  if (source.expert >= 0 && source.dtype == DType::kW4 && backend.total_bytes() > 0) {
-    throw std::runtime_error("4-bit experts are not supported on a GPU");
-  }
   const int padded = backend.padded_head_size(config.head_size);
   Tensor host = read(source, options);
+  // What the backend has no kernels for in this form becomes plain numbers.
+  const bool is_plain_shape = source.expert < 0 && (padded == config.head_size || !is_attention(source.slot));
+  const bool has_w4 = is_plain_shape || backend.total_bytes() == 0;
+  const bool has_f8 = is_plain_shape && backend.has_f8_matmul(host.rows, host.cols);
+  if ((host.dtype == DType::kW4 && !has_w4) || (host.dtype == DType::kF8 && !has_f8)) {
+    host = widen(host, options);
+  }
   if (config.norm_offset && source.slot.find("norm") != std::string::npos) host = plus_one(host);
   if (padded != config.head_size) host = pad_heads(host, source.slot, config.head_size, padded);
   return host;
@@ -393,6 +405,10 @@ Tensor Weights::join(const std::vector<Tensor>& parts) {
     }
     return static_cast<const void*>(start);
   };
+  if (joined.dtype == DType::kF8) {
+    joined.row_scales =
+        static_cast<const float*>(stack(sizeof(float), [](const Tensor& part) { return part.row_scales; }));
+  }
   if (joined.dtype != DType::kW4) {
     const int64_t row = joined.cols * static_cast<int64_t>(dtype_size(joined.dtype));
     joined.data = stack(row, [](const Tensor& part) { return part.data; });
@@ -437,10 +453,6 @@ Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int hea
   const bool is_projection = slot[0] == 'q' || slot[0] == 'k' || slot[0] == 'v';
   const bool pads_rows = is_projection && slot.find("_proj") != std::string::npos;
   const bool pads_cols = slot == "o_proj" || (is_projection && !pads_rows);
-  if (tensor.dtype == DType::kW4 && (pads_rows || pads_cols)) {
-    throw std::runtime_error("head size " + std::to_string(head_size) +
-                             " is not supported with 4-bit weights on this backend");
-  }
   if (!pads_rows && !pads_cols) return tensor;
   const auto widen = [&](int64_t size) { return size / head_size * padded; };
   const auto moved = [&](int64_t i) { return i / head_size * padded + i % head_size; };
@@ -462,6 +474,7 @@ Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int hea
 
 Tensor Weights::read(const TensorSource& source, const ModelOptions& options) {
   if (source.dtype == DType::kW4) return read_awq(source);
+  if (source.dtype == DType::kF8) return read_f8(source);
   const int64_t count = source.rows * source.cols;
   const bool is_matrix = source.rows > 1;
   const DType dtype = !is_matrix ? DType::kF32 : options.keep_dtype ? source.dtype : options.dtype;

@@ -75,6 +75,9 @@ class Weights {
   Tensor read(const TensorSource& source, const ModelOptions& options);
   Tensor read_awq(const TensorSource& source);
   Tensor dummy_w4(const TensorSource& source, int64_t groups);
+  Tensor read_f8(const TensorSource& source);
+  // A matrix of any form in plain numbers of 16 bits.
+  Tensor widen(const Tensor& matrix, const ModelOptions& options);
   // A norm's weight from a file that holds what is over 1.
   Tensor plus_one(const Tensor& norm);
   // Every head of a matrix or bias of attention, with zeros up to the size that the backend has kernels for.

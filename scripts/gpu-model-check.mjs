@@ -1,14 +1,14 @@
-// Whole models on a GPU, for scripts/gpu-check: the same logits as on the CPU, and tokens a second with dummy
-// weights.
+// Whole models on a GPU, for scripts/gpu-check: the same logits as on the CPU, the greedy text of
+// transformers, and tokens a second with dummy weights.
 //
-//   node scripts/gpu-model-check.mjs [--backend cuda] [--model FOLDER] [--shape FILE]
+//   node scripts/gpu-model-check.mjs [--backend cuda] [--model FOLDER] [--stories FOLDER] [--shape FILE]
 //                                    [--streams 256] [--in 512] [--out 256]
 //
-// FOLDER: a model to compare (default the one that ships). FILE: a config.json whose shape is measured
-// (default scripts/shapes/llama-3.1-8b.json). One JSON line a row; exit status 1 when logits differ. Needs a
-// built quire. Backend null measures the host's part of a step alone.
+// FOLDER: a model to compare (default the one that ships), and stories260k, for the text. FILE: a config.json
+// whose shape is measured (default scripts/shapes/llama-3.1-8b.json). One JSON line a row; exit status 1 when
+// logits or text differ. Needs a built quire. Backend null measures the host's part of a step alone.
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { EngineLoop } from '../dist/engine/engine-loop.js';
@@ -23,6 +23,7 @@ const { values } = parseArgs({
   options: {
     backend: { type: 'string', default: 'cuda' },
     model: { type: 'string', default: here('../models/quire-demo') },
+    stories: { type: 'string', default: here('../../shared/models/stories260k') },
     shape: { type: 'string', default: here('shapes/llama-3.1-8b.json') },
     streams: { type: 'string', default: '256' },
     in: { type: 'string', default: '512' },
@@ -122,6 +123,31 @@ const loopOf = (native, numBlocks) =>
     () => performance.now(),
   );
 
+/** The greedy text of transformers, token by token, where the small model that it is of is at hand. */
+async function checkText() {
+  if (!existsSync(`${values.stories}/config.json`)) {
+    report({ name: 'greedy text', shape: values.stories, skipped: 'it is not there' });
+    return true;
+  }
+  const { cases, maxTokens } = JSON.parse(readFileSync(here('../test/golden/stories260k-text.json'), 'utf8'));
+  const { config, files } = await loadModel(values.stories, { loadFormat: 'auto' });
+  const native = openNativeModel(config, files, { ...nativeOptions, backend, dtype: 'f16' });
+  const numBlocks = 1 + limits.maxModelLen / limits.blockSize;
+  native.allocateKvCache(numBlocks);
+  const wrong = cases.filter(({ promptTokenIds, tokenIds }) => {
+    const loop = loopOf(native, numBlocks);
+    const request = { ...requestOf(1, maxTokens), promptTokenIds: Int32Array.from(promptTokenIds) };
+    loop.handle({ type: 'add', request });
+    const found = [];
+    while (loop.hasWork) found.push(...loop.step().tokenIds);
+    return found.join() !== tokenIds.join();
+  });
+  native.close();
+  const passed = wrong.length === 0;
+  report({ name: 'greedy text', shape: values.stories, cases: cases.length, wrong: wrong.length, passed });
+  return passed;
+}
+
 /** Output tokens a second of `count` requests at once, from the first prompt to the last token. */
 function run(native, numBlocks, count) {
   const loop = loopOf(native, numBlocks);
@@ -147,14 +173,8 @@ function hostStepMs() {
   return run(native, numBlocks, numStreams).stepMs;
 }
 
-function measure(rawConfig, label, groupSize) {
-  const raw =
-    groupSize === null
-      ? rawConfig
-      : {
-          ...rawConfig,
-          quantization_config: { quant_method: 'awq', bits: 4, group_size: groupSize, zero_point: true },
-        };
+function measure(rawConfig, label, quantization) {
+  const raw = quantization === null ? rawConfig : { ...rawConfig, quantization_config: quantization };
   const config = parseModelConfig(raw, values.shape);
   const files = dummyWeights(config, raw);
   const native = openNativeModel(config, files, {
@@ -177,12 +197,18 @@ function measure(rawConfig, label, groupSize) {
 }
 
 async function checkAll(hostMs) {
-  if (!(await checkLogits())) process.exitCode = 1;
+  if (!(await checkLogits()) || !(await checkText())) process.exitCode = 1;
   const rawConfig = JSON.parse(readFileSync(values.shape, 'utf8'));
   const plain = measure(rawConfig, 'bf16', null);
-  const awq = measure(rawConfig, 'awq', 128);
-  const ratio = awq.one.tokensPerSecond / plain.one.tokensPerSecond;
-  report({ name: '1 stream, awq over bf16', shape: values.shape, ratio });
+  const awq = { quant_method: 'awq', bits: 4, group_size: 128, zero_point: true };
+  for (const [label, quantization] of [
+    ['awq', awq],
+    ['fp8', { quant_method: 'fp8' }],
+  ]) {
+    const { one } = measure(rawConfig, label, quantization);
+    const ratio = one.tokensPerSecond / plain.one.tokensPerSecond;
+    report({ name: `1 stream, ${label} over bf16`, shape: values.shape, ratio });
+  }
   const shape = `${numStreams} streams, bf16`;
   report({ name: 'scheduler in a step', shape, hostMs, ofStep: hostMs / plain.many.stepMs });
 }

@@ -49,7 +49,7 @@ export async function quantizeModel(
 ): Promise<QuantizeReport> {
   if (existsSync(out)) throw new ModelError(`${out} exists: name a new folder`);
   const loaded = await loadModel(base, { loadFormat: 'auto' });
-  if (loaded.config.awq !== null) throw new ModelError(`${base} is quantised already`);
+  if (loaded.config.awq !== null || loaded.config.fp8) throw new ModelError(`${base} is quantised already`);
   if (loaded.config.normOffset || loaded.config.numExperts > 0) {
     throw new ModelError(`${base}: quantising a ${loaded.config.architecture} is not supported`);
   }

@@ -15,8 +15,15 @@ size_t awq_scratch_bytes(int64_t outputs, int64_t inputs, int num_multiprocessor
 template <typename T>
 void awq_dequantise(T* out, const Tensor& weight, Stream& stream);
 
-// out = x w^T + bias with w dense, by cuBLASLt.
+// out = x w^T + bias with w dense, by cuBLASLt. Whether the bias is added: where cuBLASLt cannot, it is left
+// out.
 template <typename T>
-void dense_matmul(const MatmulArgs& a, Stream& stream);
+bool dense_matmul(const MatmulArgs& a, Stream& stream);
+
+// A vector of the model is there twice: in f32, and from this byte on in the activations' form, in which
+// cuBLASLt adds a bias.
+constexpr size_t narrow_copy(int64_t size) {
+  return (static_cast<size_t>(size) * sizeof(float) + 15) / 16 * 16;
+}
 
 }  // namespace quire::cuda

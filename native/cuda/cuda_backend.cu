@@ -14,6 +14,7 @@
 #include "cuda/awq_launch.h"
 #include "cuda/awq_matmul.h"
 #include "cuda/devices.h"
+#include "cuda/f8_matmul.h"
 #include "cuda/kernels.h"
 #include "cuda/step_buffers.h"
 #include "cuda/stream.h"
@@ -117,6 +118,9 @@ class CudaBackend : public Backend {
   size_t total_bytes() const override { return stream_.total_bytes(); }
   size_t free_bytes() const override { return stream_.free_bytes(); }
   bool joins(DType) const override { return true; }
+  bool has_f8_matmul(int64_t rows, int64_t cols) const override {
+    return stream_.compute_capability >= cuda::kF8Capability && cuda::can_multiply_f8(rows, cols);
+  }
   Tensor place(const Tensor& host) override;
   Tensor place_in_int8(const Tensor&) override {
     throw std::runtime_error("weights in 8 bits need the CPU: set --quantization to auto");
@@ -137,6 +141,7 @@ class CudaBackend : public Backend {
     return static_cast<const T*>(memory);
   }
   Tensor place_w4(const Tensor& host);
+  Tensor place_f8(const Tensor& host);
   bool is_recordable(const StepShape& shape) const;
   StepShape rounded_up(StepShape shape) const;
 
@@ -165,10 +170,15 @@ void CudaBackend::prepare(const ModelConfig& config, const ModelOptions& options
 Tensor CudaBackend::place(const Tensor& host) {
   Tensor placed = host;
   if (host.dtype == DType::kW4) return place_w4(host);
+  if (host.dtype == DType::kF8) return place_f8(host);
   const int64_t count = host.rows * host.cols;
   if (host.rows == 1) {
-    std::vector<float> values(count);
-    for (int64_t i = 0; i < count; i++) values[i] = element(host.data, host.dtype, i);
+    std::vector<char> values(cuda::narrow_copy(count) + static_cast<size_t>(count) * 2);
+    for (int64_t i = 0; i < count; i++) {
+      const float value = element(host.data, host.dtype, i);
+      set_element(values.data(), DType::kF32, i, value);
+      set_element(values.data() + cuda::narrow_copy(count), ops_.activations, i, value);
+    }
     placed.dtype = DType::kF32;
     placed.data = upload_weight(values);
     return placed;
@@ -208,6 +218,15 @@ Tensor CudaBackend::place_w4(const Tensor& host) {
   return placed;
 }
 
+Tensor CudaBackend::place_f8(const Tensor& host) {
+  Tensor placed = host;
+  const auto* data = static_cast<const uint8_t*>(host.data);
+  placed.data = upload_weight(std::vector<uint8_t>(data, data + host.rows * host.cols));
+  placed.row_scales = upload_weight(std::vector<float>(host.row_scales, host.row_scales + host.rows));
+  scratch_bytes_ = std::max(scratch_bytes_, cuda::f8_scratch_bytes(host.rows, host.cols));
+  return placed;
+}
+
 // Steps of nothing but decodes, each with its logits, in a few sizes are recorded when they first run, and
 // replayed from then on.
 bool CudaBackend::is_recordable(const StepShape& shape) const {
@@ -238,6 +257,7 @@ StepShape CudaBackend::rounded_up(StepShape shape) const {
 const Batch& CudaBackend::begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) {
   const StepShape asked = shape;
   if (is_recordable(asked)) shape = rounded_up(asked);
+  stream_.note_step(shape.num_tokens, shape.num_seqs);
   const Batch& batch = buffers_.upload(arena, sizes, asked, shape);
   if (buffers_.has_pending()) cuda::feed_back(batch, asked.num_tokens, asked.num_logits_rows, stream_);
   return batch;

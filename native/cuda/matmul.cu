@@ -1,5 +1,5 @@
-// The matmul op: 4-bit weights with few rows by awq_matmul, with many written out first; everything else
-// densely.
+// The matmul op: 4-bit weights with few rows by awq_matmul, with many written out first; e4m3 by f8_matmul;
+// everything else densely.
 //
 // cuBLASLt picks its algorithm, and with it the order of additions, by the number of rows. Batch-invariant,
 // it gets the same number every time: as many rows as a GPU multiplies in the time it takes to read the
@@ -7,6 +7,7 @@
 
 #include "cuda/awq_launch.h"
 #include "cuda/awq_matmul.h"
+#include "cuda/f8_matmul.h"
 #include "cuda/kernels.h"
 #include "cuda/launch.h"
 
@@ -22,6 +23,20 @@ __global__ void add_bias_kernel(T* out, int64_t out_stride, const float* bias, i
   if (n >= size) return;
   T& value = out[blockIdx.y * out_stride + n];
   value = from_float<T>(to_float(value) + bias[n]);
+}
+
+template <typename T>
+void add_bias(const MatmulArgs& a, Stream& stream) {
+  if (a.bias == nullptr) return;
+  const int size = static_cast<int>(a.weight->rows);
+  launch("add_bias", add_bias_kernel<T>,
+         {static_cast<unsigned>(div_up(size, kThreads)), static_cast<unsigned>(a.num_tokens)}, kThreads, 0,
+         stream, static_cast<T*>(a.out), a.out_stride, static_cast<const float*>(a.bias->data), size);
+}
+
+template <typename T>
+void multiply_densely(const MatmulArgs& a, Stream& stream) {
+  if (!dense_matmul<T>(a, stream)) add_bias<T>(a, stream);
 }
 
 template <typename T>
@@ -43,18 +58,9 @@ void matmul_invariant(const MatmulArgs& a, Stream& stream) {
     if (is_w4) {
       awq_matmul<T>(from_row<T>(a, first, left < step ? left : step), stream);
     } else {
-      dense_matmul<T>(from_row<T>(a, first, step), stream);
+      multiply_densely<T>(from_row<T>(a, first, step), stream);
     }
   }
-}
-
-template <typename T>
-void add_bias(const MatmulArgs& a, Stream& stream) {
-  if (a.bias == nullptr) return;
-  const int size = static_cast<int>(a.weight->rows);
-  launch("add_bias", add_bias_kernel<T>,
-         {static_cast<unsigned>(div_up(size, kThreads)), static_cast<unsigned>(a.num_tokens)}, kThreads, 0,
-         stream, static_cast<T*>(a.out), a.out_stride, static_cast<const float*>(a.bias->data), size);
 }
 
 }  // namespace
@@ -63,11 +69,8 @@ template <typename T>
 void matmul(const MatmulArgs& a, Executor& executor) {
   Stream& stream = static_cast<Stream&>(executor);
   const Tensor& w = *a.weight;
-  if (stream.is_batch_invariant) {
-    matmul_invariant<T>(a, stream);
-    if (w.dtype != DType::kW4) add_bias<T>(a, stream);
-    return;
-  }
+  if (w.dtype == DType::kF8) return f8_matmul<T>(a, stream);
+  if (stream.is_batch_invariant) return matmul_invariant<T>(a, stream);
   if (w.dtype == DType::kW4 && a.num_tokens <= kMaxAwqRows) return awq_matmul<T>(a, stream);
   MatmulArgs dense = a;
   Tensor written_out = {stream.scratch(), DTypeOf<T>::value, w.rows, w.cols};
@@ -75,8 +78,7 @@ void matmul(const MatmulArgs& a, Executor& executor) {
     awq_dequantise<T>(static_cast<T*>(stream.scratch()), w, stream);
     dense.weight = &written_out;
   }
-  dense_matmul<T>(dense, stream);
-  add_bias<T>(a, stream);
+  multiply_densely<T>(dense, stream);
 }
 
 template void matmul<Half>(const MatmulArgs&, Executor&);

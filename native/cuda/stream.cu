@@ -88,7 +88,9 @@ void Stream::note_launch(const char* name, unsigned x, unsigned y, unsigned z, i
 
 std::string Stream::last_launch() const {
   return std::string(last_.name) + " of " + std::to_string(last_.x) + " x " + std::to_string(last_.y) +
-         " x " + std::to_string(last_.z) + " blocks of " + std::to_string(last_.threads) + " threads";
+         " x " + std::to_string(last_.z) + " blocks of " + std::to_string(last_.threads) +
+         " threads, in a step of " + std::to_string(step_.num_tokens) + " tokens in " +
+         std::to_string(step_.num_seqs) + " sequences";
 }
 
 void Stream::synchronise() {

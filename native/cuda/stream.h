@@ -56,6 +56,8 @@ class Stream : public Executor {
 
   // Of the launch that is about to be made: blocks in three directions, threads of a block.
   void note_launch(const char* name, unsigned x, unsigned y, unsigned z, int threads);
+  // Of the step that the next launches belong to.
+  void note_step(int num_tokens, int num_seqs) { step_ = {num_tokens, num_seqs}; }
   std::string last_launch() const;
 
   size_t free_bytes() const;
@@ -86,6 +88,9 @@ class Stream : public Executor {
     unsigned x = 0, y = 0, z = 0;
     int threads = 0;
   } last_;
+  struct {
+    int num_tokens = 0, num_seqs = 0;
+  } step_;
   uint32_t* counters_ = nullptr;
   void* scratch_ = nullptr;
   size_t scratch_bytes_ = 0;

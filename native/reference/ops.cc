@@ -80,8 +80,30 @@ void matmul_tiles(const MatmulArgs& a) {
   }
 }
 
+void matmul_f8(const MatmulArgs& a) {
+  constexpr float kLargest = 448;
+  std::vector<float> rounded(static_cast<size_t>(a.weight->cols));
+  for (int64_t t = 0; t < a.num_tokens; t++) {
+    const float* x = f32(a.x) + t * a.x_stride;
+    float largest = 0;
+    for (int64_t k = 0; k < a.weight->cols; k++) largest = std::max(largest, std::fabs(x[k]));
+    const float scale = largest > 0 ? largest / kLargest : 1;
+    const float inverse = largest > 0 ? kLargest / largest : 1;
+    for (size_t k = 0; k < rounded.size(); k++) rounded[k] = f8_to_float(float_to_f8(x[k] * inverse));
+    for (int64_t n = 0; n < a.weight->rows; n++) {
+      double sum = 0;
+      for (int64_t k = 0; k < a.weight->cols; k++) {
+        sum += double{rounded[static_cast<size_t>(k)]} * matrix_element(*a.weight, n, k);
+      }
+      const float bias = a.bias != nullptr ? element(a.bias->data, a.bias->dtype, n) : 0;
+      f32(a.out)[t * a.out_stride + n] = static_cast<float>(sum * scale + bias);
+    }
+  }
+}
+
 void matmul(const MatmulArgs& a, ThreadPool&) {
   if (is_tiled(a.weight->dtype)) return matmul_tiles(a);
+  if (a.weight->dtype == DType::kF8) return matmul_f8(a);
   const int64_t num_inputs = a.weight->cols;
   for (int64_t t = 0; t < a.num_tokens; t++) {
     for (int64_t n = 0; n < a.weight->rows; n++) {

@@ -1,6 +1,9 @@
 // `quire doctor`: what this machine has, which backend would be used and why, and what is missing.
 
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { type CudaDevices, cpuFeatures, findBackend, findCudaDevices } from '../../engine/engine.ts';
 import { version } from '../serve.ts';
 
@@ -9,6 +12,20 @@ export const doctorHelp = `Usage: quire doctor
 Prints the processor and its kernels, the GPUs and their driver, and which backend a model would run on
 and why.
 `;
+
+/** What the build would need for a GPU, as it looks for it; null where that script is not. */
+function findMissing(): string | null {
+  const script = fileURLToPath(new URL('../../../scripts/find-cuda.mjs', import.meta.url));
+  if (!existsSync(script)) return null;
+  const { stdout } = spawnSync(process.execPath, [script, 'missing'], { encoding: 'utf8' });
+  return (stdout ?? '').trim();
+}
+
+function missingText(): string {
+  const missing = findMissing();
+  if (missing === null) return 'nvcc and cuBLASLt when quire was built';
+  return missing === '' ? 'nothing: npm rebuild builds the CUDA addon' : missing;
+}
 
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
 
@@ -47,6 +64,7 @@ export function doctorReport(gpus: CudaDevices): string {
     `kernels     ${variants.join(', ')} (best first)`,
     `features    ${instructionSets.join(' ')}`,
     ...gpuLines(gpus),
+    ...(gpus.isBuilt ? [] : [`missing     ${missingText()}`]),
     `backend     ${backend}: ${reason}`,
     '',
   ].join('\n');

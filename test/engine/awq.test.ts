@@ -54,7 +54,7 @@ describe('an AutoAWQ checkpoint', () => {
     afterEach(() => rm(copy, { recursive: true }));
 
     it.each([
-      [{ quant_method: 'gptq' }, /quant_method is "gptq", allowed: "awq"/],
+      [{ quant_method: 'gptq' }, /quant_method is "gptq", allowed: "awq", "fp8"/],
       [{ bits: 8 }, /bits is 8/],
       [{ group_size: 48 }, /group_size is 48, allowed: 32, 64, 128/],
       [{ group_size: 64 }, /qzeros is I32 .*, expected I32/],

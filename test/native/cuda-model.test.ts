@@ -37,6 +37,29 @@ describe.each(readdirSync(families))('%s on the emulated GPU', (family) => {
   });
 });
 
+describe('4-bit weights that the kernels do not have, on the emulated GPU', () => {
+  it('are numbers of 16 bits: those of experts, and of heads that are padded', async () => {
+    const { config } = await loadModel(`${families}/mixtral`, { loadFormat: 'dummy' });
+    const changed = { ...config, intermediateSize: 64, awq: { groupSize: 32 } };
+    const model = { config: changed, files: dummyWeights(changed, {}) } as Awaited<
+      ReturnType<typeof loadModel>
+    >;
+    expect(model.files.tensors.some(({ dtype, expert }) => dtype === 'w4' && expert >= 0)).toBe(true);
+    expect(model.files.tensors.some(({ dtype, slot }) => dtype === 'w4' && slot === 'q_proj')).toBe(true);
+    const logitsOn = (options: Parameters<typeof openForForward>[1]) => {
+      const native = openForForward(model, options);
+      const logits = forward(native, [3, 1, 4, 1, 5, 9, 2, 6, 5, 35, 89, 79], 5, 16);
+      native.close();
+      return logits;
+    };
+    const wanted = logitsOn({});
+    const found = logitsOn({ backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 64 });
+    const largest = Math.max(...wanted.flatMap((row) => [...row].map(Math.abs)));
+    const errors = found.flatMap((row, i) => Array.from(row, (logit, id) => Math.abs(logit - wanted[i][id])));
+    expect(Math.max(...errors)).toBeLessThanOrEqual(largest / 100);
+  });
+});
+
 function waitedFor(native: NativeModel): NativeModel {
   return new Proxy(native, {
     get: (target, name: keyof NativeModel) => {
@@ -70,6 +93,15 @@ describe('a GPU refuses when the model opens', () => {
     const model = await loadModel(`${families}/llama2`, { loadFormat: 'auto' });
     const changed = { ...model, config: { ...model.config, ...change } };
     expect(() => openForForward(changed, { backend: 'emulated', ...options })).toThrow(message);
+  });
+
+  it('nothing in the middle: what a kernel does wrong ends the step, and names the kernel', async () => {
+    const model = await loadModel(`${families}/llama2`, { loadFormat: 'auto' });
+    const native = openForForward(model, { backend: 'emulated', dtype: 'f16', maxNumBatchedTokens: 64 });
+    expect(() => forward(native, [1, 2 ** 30], 2, 16)).toThrow(
+      /^embed, block 0 \d 0, thread \d+: device memory is accessed outside its allocations$/,
+    );
+    native.close();
   });
 
   it('weights that it cannot hold, and says what it could', async () => {

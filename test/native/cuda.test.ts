@@ -17,6 +17,7 @@ const groups = [
   'moe',
   'feed_back',
   'sampler',
+  'f8_matmul',
   'awq_matmul',
 ];
 

@@ -28,6 +28,13 @@ describe('quire doctor', () => {
     expect(report).toContain('backend     cuda: the first GPU can be used\n');
   });
 
+  it('names what the build of the CUDA addon lacks', () => {
+    const problem = 'quire was built without CUDA';
+    const report = doctorReport({ isBuilt: false, devices: [], driverVersion: 0, problem });
+    expect(report).toMatch(/^missing {5}(nothing: npm rebuild|nvcc|cublasLt\.h|QUIRE_CUDA=0)/m);
+    expect(report).toContain(`backend     cpu: ${problem}\n`);
+  });
+
   it('says why a GPU cannot be used', () => {
     const old = { ...gpu, computeCapability: '7.5', isSupported: false };
     expect(doctorReport({ isBuilt: true, devices: [old], driverVersion: 12040, problem: '' })).toContain(

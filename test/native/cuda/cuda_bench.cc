@@ -18,6 +18,7 @@
 #include "cuda/attention_launch.h"
 #include "cuda/awq_launch.h"
 #include "cuda/awq_matmul.h"
+#include "cuda/f8_matmul.h"
 #include "cuda/kernels.h"
 #include "device_buffer.h"
 
@@ -192,6 +193,31 @@ void bench_awq(Stream& stream, const Roofs& roofs, int outputs, int inputs, int 
               plain / awq);
 }
 
+// e4m3 weights and activations beside cuBLAS bf16 on the same shape.
+void bench_f8(Stream& stream, const Roofs& roofs, int outputs, int inputs, int rows) {
+  const size_t size = static_cast<size_t>(outputs) * inputs;
+  // Two of each in turn, so that none stays in a cache.
+  const DeviceBuffer<uint8_t> data(stream, std::vector<uint8_t>(2 * size, 0x35));
+  const DeviceBuffer<float> scales(stream, std::vector<float>(static_cast<size_t>(outputs), 0.01f));
+  const auto dense = numbers(stream, 2 * size), x = numbers(stream, static_cast<size_t>(rows) * inputs);
+  const DeviceBuffer<uint16_t> out(stream, static_cast<size_t>(rows) * outputs);
+  stream.reserve_scratch(cuda::f8_scratch_bytes(outputs, inputs));
+  const double f8 = milliseconds(stream, [&](int round) {
+    Tensor w = {data.get() + round % 2 * size, DType::kF8, outputs, inputs};
+    w.row_scales = scales.get();
+    cuda::matmul<BFloat>({out.get(), x.get(), &w, nullptr, rows, inputs, outputs}, stream);
+  });
+  const double plain = milliseconds(stream, [&](int round) {
+    const Tensor w = {dense.get() + round % 2 * size, DType::kBF16, outputs, inputs};
+    cuda::matmul<BFloat>({out.get(), x.get(), &w, nullptr, rows, inputs, outputs}, stream);
+  });
+  const std::string shape =
+      std::to_string(rows) + " rows, " + std::to_string(outputs) + " x " + std::to_string(inputs);
+  report("f8_matmul", shape, f8, static_cast<double>(size), "TB/s", roofs.copy);
+  std::printf("{\"name\": \"f8 over cublas bf16\", \"shape\": \"%s\", \"ratio\": %.3f}\n", shape.c_str(),
+              plain / f8);
+}
+
 }  // namespace
 
 }  // namespace quire::test
@@ -218,6 +244,9 @@ int main(int argc, char** argv) {
     for (const auto& [outputs, inputs] : shapes) {
       for (int rows : {1, 16, 64, 256, 2048}) bench_awq(stream, roofs, outputs, inputs, rows);
     }
+  }
+  if (wanted("f8") && stream.compute_capability >= quire::cuda::kF8Capability) {
+    for (int rows : {1, 64, 2048}) bench_f8(stream, roofs, 28672, 4096, rows);
   }
   return 0;
 }

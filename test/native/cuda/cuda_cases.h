@@ -15,6 +15,7 @@ void test_attention_prefill_wgmma(Run& run, cuda::Stream& stream);
 void test_moe_kernels(Run& run, cuda::Stream& stream);
 void test_feed_back(Run& run, cuda::Stream& stream);
 void test_sampling(Run& run, cuda::Stream& stream);
+void test_f8(Run& run, cuda::Stream& stream);
 void test_awq(Run& run, cuda::Stream& stream);
 
 }  // namespace quire::test

@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
                 {"moe", test_moe_kernels},
                 {"feed_back", test_feed_back},
                 {"sampler", test_sampling},
+                {"f8_matmul", test_f8},
                 {"awq_matmul", test_awq}};
   int64_t passed = 0, failed = 0;
   quire::cuda::Stream stream(0);
