@@ -45,6 +45,27 @@ struct Layout {
   }
 };
 
+// The last query alone, of the last sequence, has the same bits as with all others: what --batch-invariant
+// needs.
+template <typename T>
+void check_alone(Run& run, cuda::Stream& stream, AttentionArgs args, int num_tokens,
+                 const DeviceBuffer<T>& out) {
+  const std::vector<T> all = out.read();
+  const DeviceBuffer<T> alone(stream, all.size());
+  const DeviceBuffer<int32_t> starts(stream, {num_tokens - 1, num_tokens});
+  args.out = alone.get();
+  args.context_lens += args.num_seqs - 1;
+  args.seq_rows += args.num_seqs - 1;
+  args.query_start_loc = starts.get();
+  args.num_seqs = args.max_queries = 1;
+  args.num_decodes = 0;
+  cuda::attention<T>(args, stream);
+  const std::vector<T> found = alone.read();
+  const size_t first = all.size() / static_cast<size_t>(num_tokens) * static_cast<size_t>(num_tokens - 1);
+  const size_t bytes = (all.size() - first) * sizeof(T);
+  run.check(std::memcmp(&found[first], &all[first], bytes) == 0, "a query alone");
+}
+
 // C is the cache's form.
 template <typename T, typename C>
 void check_case(Run& run, cuda::Stream& stream, const Case& c, float soft_cap) {
@@ -106,6 +127,7 @@ void check_case(Run& run, cuda::Stream& stream, const Case& c, float soft_cap) {
   for (size_t i = 0; i < found.size(); i++) {
     run.near(found[i], expected[i], 2.5 * rounding<T>, "attention");
   }
+  if (layout.num_decodes < args.num_seqs) check_alone(run, stream, args, layout.num_tokens, out);
 }
 
 }  // namespace
