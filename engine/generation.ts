@@ -37,6 +37,11 @@ export interface CompletionDelta {
   tokenIds: number[];
   /** Null unless asked for. `text` of each token: see Engine.tokenText. */
   logprobs: TokenLogprobs[] | null;
+  /**
+   * Null unless asked for. UTF-16 units that each of tokenIds adds to the text, before stop strings are cut
+   * off: a character counts for the token that completes it.
+   */
+  textLengths: number[] | null;
   /** Positions 1.. of the prompt; on the first delta of choice 0 when asked for, else null. */
   promptLogprobs: TokenLogprobs[] | null;
   /** Set on the choice's last delta, exactly once. */

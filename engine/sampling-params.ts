@@ -38,6 +38,10 @@ export interface SamplingParams {
   includeStopStrInOutput: boolean;
   /** Leave special tokens out of the text. */
   skipSpecialTokens: boolean;
+  /** Special tokens, by their text, that stay in the text even so. */
+  keptSpecialTokens: readonly string[];
+  /** Report how many characters each output token adds to the text (CompletionDelta.textLengths). */
+  textLengths: boolean;
   /**
    * Alternatives reported per output token, 0..maxLogprobs; 0 reports the sampled token alone; null reports
    * nothing.
@@ -65,6 +69,8 @@ export const defaultSamplingParams: SamplingParams = {
   stopTokenIds: [],
   includeStopStrInOutput: false,
   skipSpecialTokens: true,
+  keptSpecialTokens: [],
+  textLengths: false,
   logprobs: null,
   promptLogprobs: null,
 };

@@ -27,6 +27,8 @@ function decodersOf(decoder: unknown): JsonObject[] {
 export class TokenBytes {
   readonly #bytes: Array<Uint8Array | undefined>;
   readonly #special: ReadonlySet<number>;
+  /** Ids of the tokens that were added to the vocabulary, by their text. */
+  readonly #added: ReadonlyMap<string, number>;
   readonly #kind: VocabularyKind;
   /** The decoder takes one space off the front of a whole text. */
   readonly stripsFirstSpace: boolean;
@@ -35,11 +37,13 @@ export class TokenBytes {
     kind: VocabularyKind,
     bytes: Array<Uint8Array | undefined>,
     special: ReadonlySet<number>,
+    added: ReadonlyMap<string, number>,
     strips: boolean,
   ) {
     this.#kind = kind;
     this.#bytes = bytes;
     this.#special = special;
+    this.#added = added;
     this.stripsFirstSpace = strips;
   }
 
@@ -63,22 +67,29 @@ export class TokenBytes {
     const toBytes = tokenBytesOf(kind, decoders);
     for (const [token, id] of vocabulary(tokenizer.model, path)) bytes[id] = toBytes(token);
     const special = new Set<number>();
+    const ids = new Map<string, number>();
     const encoder = new TextEncoder();
     for (const added of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
       if (!isObject(added) || typeof added.content !== 'string' || typeof added.id !== 'number') continue;
       // WordPiece puts a space before added tokens too; elsewhere they stand for themselves.
       bytes[added.id] = kind === 'wordpiece' ? toBytes(added.content) : encoder.encode(added.content);
       if (added.special === true) special.add(added.id);
+      ids.set(added.content, added.id);
     }
     const strips = decoders.some(
       ({ type, content, start, prepend_scheme: scheme }) =>
         (type === 'Strip' && content === ' ' && start === 1) || (type === 'Metaspace' && scheme !== 'never'),
     );
-    return new TokenBytes(kind, bytes, special, strips && kind === 'sentencepiece');
+    return new TokenBytes(kind, bytes, special, ids, strips && kind === 'sentencepiece');
   }
 
   isSpecial(tokenId: number): boolean {
     return this.#special.has(tokenId);
+  }
+
+  /** Of a token that was added to the vocabulary as one piece of text, such as a mark of the chat format. */
+  addedTokenId(text: string): number | undefined {
+    return this.#added.get(text);
   }
 
   /**

@@ -11,6 +11,7 @@ import fastify, {
 } from 'fastify';
 import { nowMs } from '../engine/clock.ts';
 import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.ts';
+import { answerFormat } from './answer/formats.ts';
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
@@ -129,6 +130,11 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   const context: Context = {
     engine,
     options,
+    answerFormat: answerFormat(
+      engine.description.chatTemplate,
+      options.toolCallParser,
+      options.reasoningParser,
+    ),
     startedAt: Math.floor(Date.now() / 1000),
     fingerprint: `fp_${createHash('sha256').update(`${options.version}/${engine.description.modelPath}`).digest('hex').slice(0, 12)}`,
     isDraining: () => isDraining,

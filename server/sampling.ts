@@ -47,16 +47,15 @@ export function refuseUnsupported(body: object): void {
   }
 }
 
-export interface LogprobsWanted {
-  logprobs: number | null;
-  promptLogprobs: number | null;
-}
+/** What only the route knows. */
+export type WantedOutput = Pick<SamplingParams, 'logprobs' | 'promptLogprobs'> &
+  Partial<Pick<SamplingParams, 'keptSpecialTokens' | 'textLengths'>>;
 
 export function toSamplingParams(
   fields: SamplingFields,
   modelDefaults: Partial<SamplingParams>,
   maxTokens: number | null,
-  wanted: LogprobsWanted,
+  wanted: WantedOutput,
 ): SamplingParams {
   const base = { ...defaultSamplingParams, ...modelDefaults };
   return {
@@ -77,6 +76,8 @@ export function toSamplingParams(
     stopTokenIds: fields.stop_token_ids ?? [],
     includeStopStrInOutput: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
+    keptSpecialTokens: [],
+    textLengths: false,
     ...wanted,
   };
 }

@@ -92,6 +92,7 @@ export const chatRequest = Type.Object({
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
   tool_choice: maybe(Type.Unknown({ description: '"auto" or "none".' })),
   parallel_tool_calls: maybe(flag),
+  include_reasoning: maybe(flag),
   echo: maybe(flag),
 });
 
@@ -140,4 +141,5 @@ export type CompletionRequest = Static<typeof completionRequest>;
 export type TokenizeRequest = Static<typeof tokenizeRequest>;
 export type DetokenizeRequest = Static<typeof detokenizeRequest>;
 export type SamplingFields = Omit<ChatRequest, 'messages' | 'logprobs' | 'top_logprobs'>;
+export type ToolField = NonNullable<ChatRequest['tools']>[number];
 export type MessageField = ChatRequest['messages'][number];

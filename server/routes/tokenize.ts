@@ -1,6 +1,7 @@
 // POST /tokenize and /detokenize, as vLLM has them.
 
 import type { FastifyInstance } from 'fastify';
+import { toTemplateMessages } from '../chat-prompt.ts';
 import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -9,7 +10,6 @@ import {
   type TokenizeRequest,
   tokenizeRequest,
 } from '../schemas.ts';
-import { toTemplateMessages } from './chat.ts';
 
 export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
   const { engine } = context;

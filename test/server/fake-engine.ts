@@ -58,6 +58,7 @@ export function delta(text: string, finishReason: CompletionDelta['finishReason'
     text,
     tokenIds: [...Buffer.from(text)],
     logprobs: null,
+    textLengths: [...text].map(({ length }) => length),
     promptLogprobs: null,
     finishReason,
     stopReason: null,
