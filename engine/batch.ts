@@ -24,6 +24,8 @@ export interface BatchLayout {
   blockSize: number;
   /** Entries of one row of the block table. */
   maxBlocksPerSeq: number;
+  /** Words of one row of the grammar bitmask; 0 for a model that does not look at it. */
+  bitmaskWords: number;
 }
 
 /** vLLM's floor: below it the division of logits by the temperature loses its meaning in f32. */
@@ -44,6 +46,7 @@ export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayou
     fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
   });
   fillLists(model, rows);
+  fillBitmask(model, rows, layout);
   rows.forEach(({ request, promptPosition }, row) => {
     if (promptPosition === null) request.pendingRow = row;
   });
@@ -132,6 +135,22 @@ function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number,
   batch.grammarRows[row] = -1;
 }
 
+/** What the request allows beside the grammar's own rules; a row of the mask for each that has any. */
+function fillBitmask(
+  { batch }: NativeModel,
+  rows: readonly LogitsRow[],
+  { bitmaskWords }: BatchLayout,
+): void {
+  let maskRow = 0;
+  rows.forEach(({ request: { allowedTokens }, promptPosition }, row) => {
+    if (allowedTokens === null || promptPosition !== null || bitmaskWords === 0) return;
+    const start = maskRow * bitmaskWords;
+    batch.grammarBitmask.fill(0, start, start + bitmaskWords);
+    batch.grammarBitmask.set(allowedTokens, start);
+    batch.grammarRows[row] = maskRow++;
+  });
+}
+
 /**
  * The sparse lists: tokens seen (where a penalty needs them) and logit_bias, with stop tokens forbidden
  * before minTokens.
@@ -177,13 +196,18 @@ function numCountsOf(request: Request | null): number {
   return request.tokenCounts.size + (isFedBack(request) ? 1 : 0);
 }
 
-function biasOf({ spec, numPlannedOutputTokens }: Request): ReadonlyArray<readonly [number, number]> {
+/** Outweighs every logit, and leaves room for the arithmetic of f32. */
+const forcingBias = 1e9;
+
+function biasOf(request: Request): ReadonlyArray<readonly [number, number]> {
+  const { spec, numPlannedOutputTokens } = request;
   // The one that this step samples is planned as well.
-  if (numPlannedOutputTokens > spec.minTokens) return spec.logitBias;
-  const forbidden = [...spec.eosTokenIds, ...spec.stopTokenIds].map(
-    (id) => [id, Number.NEGATIVE_INFINITY] as const,
-  );
-  const all = [...spec.logitBias, ...forbidden];
+  const ends = numPlannedOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
+  const forbidden = [...ends, ...request.forbiddenTokenIds];
+  const forced = request.thinking?.forcedTokenId ?? null;
+  if (forbidden.length === 0 && forced === null) return spec.logitBias;
+  const all = [...spec.logitBias, ...forbidden.map((id) => [id, Number.NEGATIVE_INFINITY] as const)];
+  if (forced !== null) all.push([forced, forcingBias]);
   if (all.length > maxLogitBias) throw new Error(`${all.length} logit_bias entries exceed ${maxLogitBias}`);
   return all;
 }

@@ -41,6 +41,7 @@ export class EngineLoop {
     this.#layout = {
       blockSize: options.blockSize,
       maxBlocksPerSeq: Math.ceil(options.maxModelLen / options.blockSize),
+      bitmaskWords: model.batch.grammarBitmask.length / options.maxNumSeqs,
     };
     this.#pool = new BlockPool(options.numBlocks);
     this.#kvCache = new KvCache(this.#pool, options.blockSize, options.enablePrefixCaching);

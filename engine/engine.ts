@@ -28,6 +28,7 @@ export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
+export type { ThinkingLimit } from './thinking-budget.ts';
 
 export interface EngineDescription {
   modelPath: string;
@@ -355,9 +356,12 @@ export class Engine implements EngineApi {
         'prompt',
       );
     }
-    if (sampling.logitBias.length + sampling.stopTokenIds.length + this.#eosTokenIds.length > maxLogitBias) {
+    // The one more is a token that ends the reasoning.
+    const { logitBias, stopTokenIds, badWords } = sampling;
+    const numBiased = logitBias.length + stopTokenIds.length + this.#eosTokenIds.length + badWords.length + 1;
+    if (numBiased > maxLogitBias) {
       throw new RequestError(
-        `more than ${maxLogitBias} logit_bias entries and stop tokens together`,
+        `more than ${maxLogitBias} logit_bias entries, bad words and stop tokens together`,
         'logitBias',
       );
     }
@@ -379,6 +383,8 @@ export class Engine implements EngineApi {
     for (const [param, ids] of [
       ['logitBias', sampling.logitBias.map(([id]) => id)],
       ['stopTokenIds', sampling.stopTokenIds],
+      ['badWords', sampling.badWords.flat()],
+      ['allowedTokenIds', sampling.allowedTokenIds ?? []],
     ] as const) {
       const unknown = ids.find((id) => id < 0 || id >= vocabSize);
       if (unknown !== undefined) {
@@ -415,6 +421,9 @@ export class Engine implements EngineApi {
       presencePenalty: sampling.presencePenalty,
       frequencyPenalty: sampling.frequencyPenalty,
       logitBias: sampling.logitBias,
+      badWords: sampling.badWords,
+      allowedTokenIds: sampling.allowedTokenIds,
+      thinkingLimit: sampling.thinkingLimit,
       seed: seedWords(seed),
       maxTokens,
       minTokens: Math.min(sampling.minTokens, maxTokens),

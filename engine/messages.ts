@@ -4,6 +4,7 @@
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
+import type { ThinkingLimit } from './thinking-budget.ts';
 
 /** Why a request ended. `error` is ours; everything else is normal operation. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
@@ -35,6 +36,9 @@ export interface EngineRequest {
   presencePenalty: number;
   frequencyPenalty: number;
   logitBias: ReadonlyArray<readonly [number, number]>;
+  badWords: ReadonlyArray<readonly number[]>;
+  allowedTokenIds: readonly number[] | null;
+  thinkingLimit: ThinkingLimit | null;
   /** Low and high word. */
   seed: readonly [number, number];
   maxTokens: number;

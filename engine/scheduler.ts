@@ -120,7 +120,7 @@ export class Scheduler {
   #scheduleRunning(plan: StepPlan): void {
     for (let i = 0; i < this.#running.length && plan.numTokens < this.#limits.maxNumBatchedTokens; i++) {
       const request = this.#running[i];
-      if (this.#endsWithPending(request)) continue;
+      if (this.#endsWithPending(request) || request.waitsForPending) continue;
       const numTokens = this.#chunkOf(request, plan);
       // The worst running request gives way until there is room; that may be this one itself.
       while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
@@ -139,6 +139,7 @@ export class Scheduler {
       plan.numTokens < maxNumBatchedTokens
     ) {
       const request = this.#waiting[0];
+      if (request.waitsForPending) break;
       const { adapterId } = request.spec;
       // In order, as everywhere: who needs a slot waits for one at the head of the queue.
       if (adapterId !== null && !this.#adapters.canUse(adapterId)) break;

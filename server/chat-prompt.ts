@@ -1,6 +1,7 @@
 // The messages of a request as the chat template expects them.
 
 import type { ChatMessage, ChatPrompt } from '../engine/engine.ts';
+import { templateCalls } from './chat-tools.ts';
 import { ApiError } from './errors.ts';
 import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
 
@@ -22,8 +23,22 @@ export function toChatPrompt(body: ChatRequest, tools: readonly ToolField[]): Ch
     documents: body.documents ?? undefined,
     addGenerationPrompt,
     continueFinalMessage,
-    templateVariables: body.chat_template_kwargs ?? undefined,
+    templateVariables: templateVariables(body),
     addSpecialTokens: body.add_special_tokens ?? false,
+  };
+}
+
+/**
+ * reasoning_effort under the names that templates know: gpt-oss' own, and Qwen's and DeepSeek's switches. What
+ * chat_template_kwargs say goes before.
+ */
+function templateVariables(body: ChatRequest): Record<string, unknown> {
+  const { reasoning_effort: effort, verbosity, chat_template_kwargs: given } = body;
+  return {
+    ...(effort == null ? {} : { reasoning_effort: effort }),
+    ...(effort === 'none' ? { enable_thinking: false, thinking: false } : {}),
+    ...(verbosity == null ? {} : { verbosity }),
+    ...given,
   };
 }
 
@@ -32,7 +47,7 @@ export function toTemplateMessages(messages: readonly MessageField[]): ChatMessa
   return messages.map((message, i) => {
     const field = `messages.${i}.content`;
     const parts = message.content;
-    if (parts == null && message.role !== 'assistant') {
+    if (parts == null && message.role !== 'assistant' && message.role !== 'function') {
       throw new ApiError(
         'invalid_value',
         `${field}: found nothing, allowed: a string or a list of text parts`,
@@ -43,9 +58,16 @@ export function toTemplateMessages(messages: readonly MessageField[]): ChatMessa
       ...message,
       role: message.role === 'developer' ? 'system' : message.role,
       content: contentText(parts, field),
-      ...templateToolCalls(message, `messages.${i}`),
+      ...templateReasoning(message),
+      ...templateCalls(message, `messages.${i}`),
     };
   });
+}
+
+/** Earlier reasoning under both names, since templates know one or the other. */
+function templateReasoning({ reasoning, reasoning_content: older }: MessageField): object {
+  const text = reasoning ?? older;
+  return text == null ? {} : { reasoning: text, reasoning_content: text };
 }
 
 /** A message's content as one text: parts are joined by newlines, nothing is ''. `field` is for errors. */
@@ -54,8 +76,11 @@ export function contentText(content: MessageField['content'], field: string): st
   return content.map((part, i) => textOf(part, `${field}.${i}`)).join('\n');
 }
 
-function textOf(part: { type: string; text?: string | null }, field: string): string {
+type ContentPart = Extract<MessageField['content'], readonly unknown[]>[number];
+
+function textOf(part: ContentPart, field: string): string {
   if (part.type === 'text' && typeof part.text === 'string') return part.text;
+  if (part.type === 'refusal' && typeof part.refusal === 'string') return part.refusal;
   const found =
     part.type === 'text' ? 'a text part without text' : `a part of type ${JSON.stringify(part.type)}`;
   throw new ApiError(
@@ -63,29 +88,4 @@ function textOf(part: { type: string; text?: string | null }, field: string): st
     `${field}: found ${found}, supported: {"type": "text", "text": ...}`,
     field,
   );
-}
-
-/** Arguments as an object. Throws invalid_value when they are not the text of one. */
-function templateToolCalls(message: MessageField, field: string): object {
-  if (message.tool_calls == null || message.tool_calls.length === 0) return {};
-  const calls = message.tool_calls.map((call, i) => {
-    const where = `${field}.tool_calls.${i}.function.arguments`;
-    return {
-      ...call,
-      function: { ...call.function, arguments: argumentsOf(call.function.arguments, where) },
-    };
-  });
-  return { tool_calls: calls };
-}
-
-function argumentsOf(text: string, field: string): object {
-  let value: unknown;
-  try {
-    value = JSON.parse(text === '' ? '{}' : text);
-  } catch {
-    value = null;
-  }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  const found = JSON.stringify(text.slice(0, 60));
-  throw new ApiError('invalid_value', `${field}: found ${found}, allowed: a JSON object as text`, field);
 }

@@ -9,6 +9,13 @@ const channel = '<|channel|>';
 const message = '<|message|>';
 const ends = ['<|end|>', '<|call|>', '<|return|>'];
 
+/** How reasoning begins and ends, and what leads on to the answer when it has to end. */
+export const harmonyThinking = {
+  open: `${channel}analysis${message}`,
+  close: '<|end|>',
+  forced: `<|end|>${start}assistant${channel}final${message}`,
+};
+
 const maxHeaderLength = 200;
 
 export const harmonyMarks = [start, channel, message, '<|constrain|>', ...ends];

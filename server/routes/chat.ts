@@ -1,16 +1,14 @@
 // POST /v1/chat/completions
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { CompletionDelta, EncodedPrompt, TokenLogprobs } from '../../engine/engine.ts';
-import { RequestError } from '../../engine/engine.ts';
+import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
 import { ChatAnswer } from '../answer/chat-answer.ts';
-import { isPlainText, marksOf, promptEndOf } from '../answer/formats.ts';
-import { contentText, toChatPrompt } from '../chat-prompt.ts';
-import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
+import { type ChatRun, echoOf, startChat } from '../chat-run.ts';
+import { isLegacy, withTools } from '../chat-tools.ts';
+import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { chatLogprobs, promptLogprobs } from '../logprobs.ts';
-import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
-import { type ChatRequest, chatRequest, type ToolField } from '../schemas.ts';
+import { type ChatRequest, chatRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
 import { UsageCount } from '../usage.ts';
 
@@ -20,122 +18,51 @@ interface Envelope {
   created: number;
   model: string;
   system_fingerprint: string;
+  service_tier?: string;
 }
 
 /** A request that runs: everything its answer is made from. */
-interface Run {
+interface Run extends ChatRun {
   context: Context;
   body: ChatRequest;
   envelope: Envelope;
-  deltas: AsyncIterable<CompletionDelta>;
   /** By choice. */
   answers: ChatAnswer[];
-  /** Answers are text alone, without calls or reasoning in it. */
-  isPlainText: boolean;
   usage: UsageCount;
-}
-
-/** The tools that the model may call. */
-function usedTools({ tools, tool_choice: choice }: ChatRequest): readonly ToolField[] {
-  return choice === 'none' ? [] : (tools ?? []);
-}
-
-function toAnswers(
-  { answerFormat: format }: Context,
-  body: ChatRequest,
-  prompt: EncodedPrompt,
-  n: number,
-): ChatAnswer[] {
-  const tools = usedTools(body);
-  const last = body.messages.at(-1);
-  const continued = body.continue_final_message === true ? contentText(last?.content, 'messages') : null;
-  return Array.from(
-    { length: n },
-    () =>
-      new ChatAnswer(format, {
-        readsCalls: tools.length > 0,
-        tools: new Map(tools.map(({ function: { name, parameters } }) => [name, parameters ?? {}])),
-        promptEnd: promptEndOf(format, prompt.text, continued),
-        onlyOneCall: body.parallel_tool_calls === false,
-        showsReasoning: body.include_reasoning !== false,
-        isLegacy: false,
-        echo: '',
-      }),
-  );
-}
-
-function wantedLogprobs(body: ChatRequest): number | null {
-  if (body.top_logprobs != null && body.logprobs !== true) {
-    throw new ApiError(
-      'invalid_value',
-      'top_logprobs: found a value, allowed: only with logprobs true',
-      'top_logprobs',
-    );
-  }
-  return body.logprobs === true ? (body.top_logprobs ?? 0) : null;
 }
 
 export function chatRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/chat/completions', { schema: { body: chatRequest } }, async (request, reply) => {
-    const run = await startRun(context, request, reply, request.body as ChatRequest);
-    if (run === null) return reply.hijack();
-    return run.body.stream === true ? stream(run, reply) : answer(run);
+    const given = request.body as ChatRequest;
+    const body = withTools(given);
+    const started = await startChat(context, request, reply, body);
+    if (started === null) return reply.hijack();
+    const options = {
+      ...started.options,
+      showsReasoning: body.include_reasoning !== false,
+      isLegacy: isLegacy(given),
+      echo: echoOf(body),
+    };
+    const run: Run = {
+      ...started,
+      context,
+      body,
+      envelope: envelopeOf(context, request, body, started.model),
+      answers: Array.from({ length: body.n ?? 1 }, () => new ChatAnswer(started.format, options)),
+      usage: new UsageCount(started.prompt.tokenIds.length),
+    };
+    return body.stream === true ? stream(run, reply) : answer(run);
   });
 }
 
-/** Null when the client has gone meanwhile. */
-async function startRun(
-  context: Context,
-  request: FastifyRequest,
-  reply: FastifyReply,
-  body: ChatRequest,
-): Promise<Run | null> {
-  const { engine, answerFormat } = context;
-  const { model, adapter } = admit(context, body.model);
-  refuseUnsupported(body);
-  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
-  if (maxTokens === 0)
-    throw new ApiError('invalid_value', 'max_tokens: found 0, allowed: at least 1', 'max_tokens');
-  const tools = usedTools(body);
-  const isPlain = isPlainText(answerFormat, tools.length > 0);
-  const sampling = toSamplingParams(body, engine.description.defaultSampling, maxTokens, {
-    logprobs: wantedLogprobs(body),
-    promptLogprobs: body.prompt_logprobs ?? null,
-    keptSpecialTokens: marksOf(answerFormat, tools.length > 0),
-    textLengths: !isPlain,
-  });
-  const signal = clientGone(reply);
-  const prompt = await engine.encodeChat(toChatPrompt(body, tools));
-  if (signal.aborted) return null;
-  let deltas: AsyncIterable<CompletionDelta>;
-  try {
-    deltas = engine.generate({
-      requestId: request.id,
-      promptTokenIds: prompt.tokenIds,
-      sampling,
-      priority: body.priority ?? 0,
-      cacheSalt: cacheSaltOf(request, body.cache_salt),
-      adapter,
-      arrivalMs: request.arrivalMs,
-      signal,
-    });
-  } catch (error) {
-    if (error instanceof RequestError) throw fromRequestError(error, clientFieldNames, 'messages');
-    throw error;
-  }
+function envelopeOf(context: Context, request: FastifyRequest, body: ChatRequest, model: string): Envelope {
   return {
-    context,
-    body,
-    envelope: {
-      id: `chatcmpl-${request.id}`,
-      created: Math.floor(Date.now() / 1000),
-      model,
-      system_fingerprint: context.fingerprint,
-    },
-    deltas,
-    answers: toAnswers(context, body, prompt, sampling.n),
-    isPlainText: isPlain,
-    usage: new UsageCount(prompt.tokenIds.length),
+    id: `chatcmpl-${request.id}`,
+    created: Math.floor(Date.now() / 1000),
+    model,
+    system_fingerprint: context.fingerprint,
+    // There is one tier, and it is said only to those who ask.
+    ...(body.service_tier == null ? {} : { service_tier: 'default' }),
   };
 }
 
@@ -190,8 +117,14 @@ async function answer(run: Run): Promise<object> {
       ...(body.return_token_ids ? { token_ids: choice.tokenIds } : {}),
     })),
     usage: usage.value,
+    ...promptFields(run),
     ...(reported === null ? {} : { prompt_logprobs: promptLogprobs(engine, reported) }),
   };
+}
+
+/** return_token_ids: those of the prompt. */
+function promptFields({ body, prompt }: ChatRun & { body: ChatRequest }): object {
+  return body.return_token_ids === true ? { prompt_token_ids: Array.from(prompt.tokenIds) } : {};
 }
 
 async function stream(run: Run, reply: FastifyReply): Promise<void> {
@@ -201,7 +134,8 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
   const continuous = withUsage && body.stream_options?.continuous_usage_stats === true;
   const base = { ...envelope, object: 'chat.completion.chunk' };
   const usageField = () => (withUsage ? { usage: continuous ? usage.value : null } : {});
-  const event = (choice: object) => sseEvent({ ...base, choices: [choice], ...usageField() });
+  const event = (choice: object, more: object = {}) =>
+    sseEvent({ ...base, ...more, choices: [choice], ...usageField() });
 
   // The usual chunk has text and nothing else: only the text is serialised anew.
   const plain = answers.map((_, index) => {
@@ -220,14 +154,14 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
     const isFirst = !greeted.has(index);
     greeted.add(index);
     const hello = { index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null };
-    let events = isFirst ? event(hello) : '';
+    let events = isFirst ? event(hello, promptFields(run)) : '';
     if (isPlain && !isFirst && delta.finishReason === null) {
       usage.add(usage, delta);
       if (delta.text !== '') events += plain[index].head + JSON.stringify(delta.text) + plain[index].tail;
     } else {
       const choices = fullChoices(run, delta);
       countUsage(run, delta);
-      events += choices.map(event).join('');
+      events += choices.map((choice) => event(choice)).join('');
     }
     const room = sse.write(events);
     if (room !== undefined) await room;

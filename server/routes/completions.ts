@@ -6,9 +6,10 @@ import { RequestError } from '../../engine/engine.ts';
 import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts';
-import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
+import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type CompletionRequest, completionRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { truncated } from '../truncation.ts';
 import { UsageCount } from '../usage.ts';
 
 /** OpenAI's and vLLM's default for this endpoint. */
@@ -37,12 +38,17 @@ const wantsPromptOnly = (body: CompletionRequest) => body.max_tokens === 0;
 
 async function encodePrompts({ engine }: Context, body: CompletionRequest): Promise<Prompt[]> {
   const { prompt } = body;
+  const maxTokens = wantsPromptOnly(body) ? 1 : (body.max_tokens ?? defaultMaxTokens);
   const list = typeof prompt === 'string' || typeof prompt[0] === 'number' ? [prompt] : prompt;
   return Promise.all(
     (list as Array<string | number[]>).map(async (one) => {
-      if (typeof one === 'string') return engine.encodeText(one, body.add_special_tokens ?? true);
-      const text = body.echo === true ? engine.decode(one, body.skip_special_tokens ?? true) : '';
-      return { tokenIds: Int32Array.from(one), text };
+      if (typeof one === 'string') {
+        const encoded = await engine.encodeText(one, body.add_special_tokens ?? true);
+        return truncated(engine, encoded, body, maxTokens);
+      }
+      const kept = truncated(engine, { tokenIds: Int32Array.from(one), text: '' }, body, maxTokens);
+      const text = body.echo === true ? engine.decode(kept.tokenIds, body.skip_special_tokens ?? true) : '';
+      return { ...kept, text };
     }),
   );
 }
@@ -52,6 +58,7 @@ function startRuns(
   request: FastifyRequest,
   body: CompletionRequest,
   prompts: readonly Prompt[],
+  badWords: number[][],
   adapter: string | null,
   signal: AbortSignal,
   stop: AbortController,
@@ -62,7 +69,7 @@ function startRuns(
     body,
     engine.description.defaultSampling,
     wantsPromptOnly(body) ? 1 : (body.max_tokens ?? defaultMaxTokens),
-    { logprobs, promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null) },
+    { logprobs, promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null), badWords },
   );
   try {
     return prompts.map((prompt, promptIndex) => ({
@@ -101,8 +108,9 @@ export function completionRoutes(app: FastifyInstance, context: Context): void {
     }
     const signal = clientGone(reply);
     const prompts = await encodePrompts(context, body);
+    const badWords = await badWordTokens(context.engine, body.bad_words ?? []);
     if (signal.aborted) return reply.hijack();
-    const runs = startRuns(context, request, body, prompts, adapter, signal, new AbortController());
+    const runs = startRuns(context, request, body, prompts, badWords, adapter, signal, new AbortController());
     const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     const envelope: Envelope = {
       id: `cmpl-${request.id}`,

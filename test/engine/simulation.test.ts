@@ -28,7 +28,23 @@ function drawRequest(
     numPromptLogprobs: int(0, 5) === 0 ? 0 : -1,
     repetitionPenalty: int(0, 3) === 0 ? 1.5 : 1,
     logitBias: int(0, 5) === 0 ? [[int(0, testVocabSize - 1), 2]] : [],
+    badWords: int(0, 3) === 0 ? drawWords(int) : [],
+    thinkingLimit:
+      int(0, 3) === 0
+        ? {
+            maxTokens: int(0, 12),
+            isInside: int(0, 1) === 0,
+            startTokenIds: [int(0, testVocabSize - 1)],
+            endTokenIds: [int(0, testVocabSize - 1)],
+            forcedTokenIds: [int(0, testVocabSize - 1), int(0, testVocabSize - 1)],
+          }
+        : null,
   });
+}
+
+/** Enough of them that some are completed. */
+function drawWords(int: (low: number, high: number) => number): number[][] {
+  return Array.from({ length: 20 }, () => Array.from({ length: int(1, 3) }, () => int(0, testVocabSize - 1)));
 }
 
 /** What the request gets with the engine to itself, and no cache. */

@@ -1,0 +1,69 @@
+// The tools of a request, whichever way it names them.
+
+import { ApiError } from './errors.ts';
+import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
+
+/** The tools that the model may call. */
+export function usedTools({ tools, tool_choice: choice }: ChatRequest): readonly ToolField[] {
+  return choice === 'none' ? [] : (tools ?? []);
+}
+
+/** `functions` and `function_call`, OpenAI's older form, as tools and tool_choice. */
+export function isLegacy({ functions }: ChatRequest): boolean {
+  return functions != null && functions.length > 0;
+}
+
+export function withTools(body: ChatRequest): ChatRequest {
+  const { functions, function_call: choice, ...rest } = body;
+  if (functions == null || functions.length === 0) return body;
+  if (body.tools != null && body.tools.length > 0) {
+    throw new ApiError('invalid_value', 'functions: found beside tools, allowed: one of them', 'functions');
+  }
+  return {
+    ...rest,
+    tools: functions.map((one) => ({ type: 'function', function: one })),
+    tool_choice:
+      typeof choice === 'object' && choice !== null ? { type: 'function', function: choice } : choice,
+  };
+}
+
+/** Calls and results of messages in the form that templates know: tool_calls with arguments as objects. */
+export function templateCalls(message: MessageField, field: string): object {
+  const calls = message.tool_calls ?? [];
+  if (message.function_call != null) {
+    const { name, arguments: given } = message.function_call;
+    const where = `${field}.function_call.arguments`;
+    return {
+      function_call: undefined,
+      tool_calls: [
+        { id: legacyId(name), type: 'function', function: { name, arguments: argumentsOf(given, where) } },
+      ],
+    };
+  }
+  if (message.role === 'function') return { role: 'tool', tool_call_id: legacyId(message.name ?? '') };
+  if (calls.length === 0) return { tool_calls: undefined };
+  return {
+    tool_calls: calls.map((call, i) => {
+      const where = `${field}.tool_calls.${i}.function.arguments`;
+      return {
+        ...call,
+        function: { ...call.function, arguments: argumentsOf(call.function.arguments, where) },
+      };
+    }),
+  };
+}
+
+/** The older form has no ids; a call and its result meet by the function's name. */
+const legacyId = (name: string) => `call_${name}`;
+
+function argumentsOf(text: string, field: string): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(text === '' ? '{}' : text);
+  } catch {
+    value = null;
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  const found = JSON.stringify(text.slice(0, 60));
+  throw new ApiError('invalid_value', `${field}: found ${found}, allowed: a JSON object as text`, field);
+}
