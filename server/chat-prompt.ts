@@ -5,8 +5,21 @@ import { templateCalls } from './chat-tools.ts';
 import { ApiError } from './errors.ts';
 import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
 
+/** Of a request, what its prompt is made from. */
+type PromptFields = Pick<
+  ChatRequest,
+  | 'messages'
+  | 'documents'
+  | 'add_generation_prompt'
+  | 'continue_final_message'
+  | 'add_special_tokens'
+  | 'chat_template_kwargs'
+  | 'reasoning_effort'
+  | 'verbosity'
+>;
+
 /** `tools` are those that the template shows; none is as if the request had no field. */
-export function toChatPrompt(body: ChatRequest, tools: readonly ToolField[]): ChatPrompt {
+export function toChatPrompt(body: PromptFields, tools: readonly ToolField[]): ChatPrompt {
   const continueFinalMessage = body.continue_final_message ?? false;
   const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
   if (continueFinalMessage && addGenerationPrompt) {
@@ -32,7 +45,7 @@ export function toChatPrompt(body: ChatRequest, tools: readonly ToolField[]): Ch
  * reasoning_effort under the names that templates know: gpt-oss' own, and Qwen's and DeepSeek's switches. What
  * chat_template_kwargs say goes before.
  */
-function templateVariables(body: ChatRequest): Record<string, unknown> {
+function templateVariables(body: PromptFields): Record<string, unknown> {
   const { reasoning_effort: effort, verbosity, chat_template_kwargs: given } = body;
   return {
     ...(effort == null ? {} : { reasoning_effort: effort }),
@@ -43,7 +56,7 @@ function templateVariables(body: ChatRequest): Record<string, unknown> {
 }
 
 /** Content parts become one text, and OpenAI's newer `developer` the `system` that templates know. */
-export function toTemplateMessages(messages: readonly MessageField[]): ChatMessage[] {
+function toTemplateMessages(messages: readonly MessageField[]): ChatMessage[] {
   return messages.map((message, i) => {
     const field = `messages.${i}.content`;
     const parts = message.content;
@@ -55,13 +68,19 @@ export function toTemplateMessages(messages: readonly MessageField[]): ChatMessa
       );
     }
     return {
-      ...message,
+      ...ownFields(message),
       role: message.role === 'developer' ? 'system' : message.role,
       content: contentText(parts, field),
       ...templateReasoning(message),
       ...templateCalls(message, `messages.${i}`),
     };
   });
+}
+
+/** What templates ask for by `in` or `is defined` must be absent where it is nothing; calls are converted. */
+function ownFields(message: MessageField): object {
+  const { tool_calls: _calls, function_call: _call, ...fields } = message;
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
 }
 
 /** Earlier reasoning under both names, since templates know one or the other. */

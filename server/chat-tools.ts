@@ -34,14 +34,13 @@ export function templateCalls(message: MessageField, field: string): object {
     const { name, arguments: given } = message.function_call;
     const where = `${field}.function_call.arguments`;
     return {
-      function_call: undefined,
       tool_calls: [
         { id: legacyId(name), type: 'function', function: { name, arguments: argumentsOf(given, where) } },
       ],
     };
   }
   if (message.role === 'function') return { role: 'tool', tool_call_id: legacyId(message.name ?? '') };
-  if (calls.length === 0) return { tool_calls: undefined };
+  if (calls.length === 0) return {};
   return {
     tool_calls: calls.map((call, i) => {
       const where = `${field}.tool_calls.${i}.function.arguments`;

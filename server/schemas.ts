@@ -169,6 +169,8 @@ export const tokenizeRequest = Type.Object({
   add_special_tokens: maybe(flag),
   add_generation_prompt: maybe(flag),
   continue_final_message: maybe(flag),
+  chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
+  tools: maybe(Type.Array(tool, { maxItems: 512 })),
   return_token_strs: maybe(flag),
 });
 

@@ -41,6 +41,8 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
       ...started.options,
       showsReasoning: body.include_reasoning !== false,
       isLegacy: isLegacy(given),
+      // A message has room for one function_call.
+      onlyOneCall: started.options.onlyOneCall || isLegacy(given),
       echo: echoOf(body),
     };
     const run: Run = {

@@ -1,7 +1,7 @@
 // POST /tokenize and /detokenize, as vLLM has them.
 
 import type { FastifyInstance } from 'fastify';
-import { toTemplateMessages } from '../chat-prompt.ts';
+import { toChatPrompt } from '../chat-prompt.ts';
 import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -26,12 +26,7 @@ export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
     }
     const { tokenIds } =
       body.messages != null
-        ? await engine.encodeChat({
-            messages: toTemplateMessages(body.messages),
-            addGenerationPrompt: body.add_generation_prompt ?? !body.continue_final_message,
-            continueFinalMessage: body.continue_final_message ?? false,
-            addSpecialTokens: body.add_special_tokens ?? false,
-          })
+        ? await engine.encodeChat(toChatPrompt({ ...body, messages: body.messages }, body.tools ?? []))
         : await engine.encodeText(body.prompt as string, body.add_special_tokens ?? true);
     const tokens = Array.from(tokenIds);
     const strings = body.return_token_strs === true ? tokens.map((id) => engine.tokenText(id).text) : null;

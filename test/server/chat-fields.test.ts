@@ -71,15 +71,16 @@ describe('messages', () => {
       { role: 'tool', content: '1', tool_call_id: 'x' },
       { role: 'assistant', content: null, function_call: call },
       { role: 'function', name: 'f', content: '1' },
-      { role: 'assistant', content: 'done', tool_calls: [] },
+      { role: 'assistant', content: 'done', tool_calls: [], refusal: null, function_call: null },
     ];
     const [called, result, legacyCalled, legacyResult, done] = await shown(given);
     const calls = (id: string) => [{ id, type: 'function', function: { name: 'f', arguments: { a: 1 } } }];
     expect(called).toMatchObject({ tool_calls: calls('x') });
     expect(result).toMatchObject({ role: 'tool', tool_call_id: 'x' });
-    expect(legacyCalled).toMatchObject({ tool_calls: calls('call_f'), function_call: undefined });
+    expect(legacyCalled).toMatchObject({ tool_calls: calls('call_f') });
+    expect(legacyCalled).not.toHaveProperty('function_call');
     expect(legacyResult).toMatchObject({ role: 'tool', tool_call_id: 'call_f', content: '1' });
-    expect(done).toMatchObject({ tool_calls: undefined });
+    expect(done).toEqual({ role: 'assistant', content: 'done' });
   });
 
   it('take reasoning by either name', async () => {
