@@ -15,6 +15,7 @@ import { answerFormat } from './answer/formats.ts';
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
+import { checkNesting } from './nesting.ts';
 import { adapterRoutes } from './routes/adapters.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
@@ -113,6 +114,7 @@ function guard(app: FastifyInstance, options: AppOptions): void {
     if (route !== undefined && openRoutes.has(route)) return;
     request.keySalt = keys.check(request);
   });
+  app.addHook('preValidation', async ({ body }) => checkNesting(body, null));
 }
 
 /** Everything but listening. The engine stays the caller's: close() does not close it. */

@@ -1,6 +1,7 @@
 // The tools of a request, whichever way it names them.
 
 import { ApiError } from './errors.ts';
+import { checkNesting } from './nesting.ts';
 import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
 
 /** The tools that the model may call. */
@@ -62,7 +63,10 @@ function argumentsOf(text: string, field: string): object {
   } catch {
     value = null;
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    checkNesting(value, field);
+    return value;
+  }
   const found = JSON.stringify(text.slice(0, 60));
   throw new ApiError('invalid_value', `${field}: found ${found}, allowed: a JSON object as text`, field);
 }

@@ -10,6 +10,9 @@ const chat = (extra: object) => ({ messages: [{ role: 'user', content: 'Hi' }], 
 const text = (extra: object) => ({ prompt: 'Hi', max_tokens: 2, ...extra });
 const tool = { type: 'function', function: { name: 'f', parameters: {} } };
 const manyKeys = Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, '']));
+const deepText = `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`;
+const nested = (depth: number) => JSON.parse(`${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`);
+const deepTool = { ...tool, function: { ...tool.function, parameters: nested(300) } };
 const longIds = Array.from({ length: 600 }, () => 5);
 
 type Row = [name: string, path: string, body: unknown, status: number, code: string, param: string | null];
@@ -71,6 +74,10 @@ const rows: Row[] = [
   ['a tool without a name', c, chat({ tools: [{ type: 'function', function: {} }] }), 400, 'invalid_value', 'tools.0.function.name'],
   ['a tool of another type', c, chat({ tools: [{ ...tool, type: 'retrieval' }] }), 400, 'invalid_value', 'tools.0.type'],
   ['tool_choice required', c, chat({ tool_choice: 'required' }), 400, 'unsupported_value', 'tool_choice'],
+  ['documents nested too deep', c, chat({ documents: [nested(300)] }), 400, 'invalid_value', null],
+  ['tools nested too deep', c, chat({ tools: [deepTool] }), 400, 'invalid_value', null],
+  ['metadata nested too deep', c, chat({ metadata: nested(300) }), 400, 'invalid_value', null],
+  ['arguments nested too deep', c, { messages: [{ role: 'assistant', function_call: { name: 'f', arguments: deepText } }] }, 400, 'invalid_value', 'messages.0.function_call.arguments'],
   ['functions beside tools', c, chat({ tools: [tool], functions: [tool.function] }), 400, 'invalid_value', 'functions'],
   ['functions without a name', c, chat({ functions: [{}] }), 400, 'invalid_value', 'functions.0.name'],
   ['a named function_call', c, chat({ functions: [tool.function], function_call: { name: 'f' } }), 400, 'unsupported_value', 'tool_choice'],
