@@ -43,7 +43,7 @@ export class AnswerStream {
       this.#undecided.push(this.#numTokenCharacters);
       this.#numTokenCharacters += length;
     }
-    this.#decide(this.#input.numRead);
+    this.#decide(this.#input.numSettled);
     return this.#out.take();
   }
 
@@ -63,8 +63,8 @@ export class AnswerStream {
     return this.#numReasoningTokens;
   }
 
-  #decide(numRead: number): void {
-    const firstOpen = this.#undecided.findIndex((at) => at >= numRead);
+  #decide(numSettled: number): void {
+    const firstOpen = this.#undecided.findIndex((at) => at >= numSettled);
     const decided = this.#undecided.splice(0, firstOpen < 0 ? this.#undecided.length : firstOpen);
     // A stop string cuts text whose tokens count.
     const last = this.#input.numRead - 1;

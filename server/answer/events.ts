@@ -41,6 +41,8 @@ export class EventWriter {
    * follows.
    */
   #space = '';
+  /** What was dropped at the end of the reasoning. */
+  #spaceAtEnd = '';
   /** White space that comes next is layout. */
   #dropsSpace = false;
   #numCalls = 0;
@@ -82,8 +84,16 @@ export class EventWriter {
   }
 
   endReasoning(at: number): void {
+    this.#spaceAtEnd = this.#space;
     this.#layout();
     this.#reasoned[this.#reasoned.length - 1].to = at;
+  }
+
+  /** What seemed to end the reasoning is part of it. */
+  resumeReasoning(text: string): void {
+    this.#reasoned[this.#reasoned.length - 1].to = null;
+    this.#dropsSpace = false;
+    this.reasoning(this.#spaceAtEnd + text);
   }
 
   /** The character of the answer at this place is one of its reasoning. */

@@ -118,23 +118,48 @@ export function* readAnswer(
   context: AnswerContext,
 ): Reading<void> {
   if (format.isHarmony) return yield* readHarmony(input, out, context.readsCalls);
-  if (format.reasoning !== null) yield* readReasoning(format.reasoning, input, out, context.promptEnd);
-  yield* readContent(context.readsCalls ? format.tools : null, input, out, context.tools);
+  const tools = context.readsCalls ? format.tools : null;
+  if (format.reasoning !== null) yield* readReasoning(format.reasoning, tools, input, out, context);
+  yield* readContent(tools, input, out, context.tools);
 }
 
 function* readReasoning(
   format: ReasoningFormat,
+  tools: ToolFormat | null,
   input: TextInput,
   out: EventWriter,
-  promptEnd: AnswerContext['promptEnd'],
+  { promptEnd, tools: schemas }: AnswerContext,
 ): Reading<void> {
   if (promptEnd === 'after reasoning') return;
   const space = yield* input.skipSpace();
   const open = yield* input.takeAny(format.opens);
   if (open === null && promptEnd === 'open' && format.isImplied !== true) return out.content(space);
   out.beginReasoning(input.numRead);
-  const close = yield* input.until(format.closes, (text) => out.reasoning(text));
-  out.endReasoning(input.numRead - (close ?? '').length);
+  const calls = tools?.endsReasoning === true ? tools : null;
+  for (;;) {
+    const marks = [...format.closes, ...(calls?.opens ?? [])];
+    const mark = yield* input.until(marks, (text) => out.reasoning(text));
+    const end = input.numRead - (mark ?? '').length;
+    out.endReasoning(end);
+    if (mark === null || calls === null || format.closes.includes(mark)) return;
+    if (yield* readCalls(calls, input, out, mark, schemas)) return;
+    out.resumeReasoning(input.since(end));
+    input.release();
+  }
+}
+
+/** False when what follows the mark is no call; input.since(the mark) is then what it was. */
+function* readCalls(
+  format: ToolFormat,
+  input: TextInput,
+  out: EventWriter,
+  mark: string,
+  tools: ToolSchemas,
+): Reading<boolean> {
+  input.keepFrom(input.numRead - mark.length);
+  const isCall = yield* format.read(input, out, mark, tools);
+  if (isCall) input.release();
+  return isCall;
 }
 
 function* readContent(
@@ -152,8 +177,7 @@ function* readContent(
     mark ??= yield* input.until(format?.opens ?? [], (text) => out.content(text));
     if (mark === null || format === null) return;
     const start = input.numRead - mark.length;
-    input.keepFrom(start);
-    if (!(yield* format.read(input, out, mark, tools))) out.content(input.since(start));
+    if (!(yield* readCalls(format, input, out, mark, tools))) out.content(input.since(start));
     input.release();
     mark = null;
   }

@@ -36,6 +36,11 @@ export class TextInput {
     return this.#base + this.#at;
   }
 
+  /** Characters read so far whose part in the answer is certain: an attempt at a call may still be given back. */
+  get numSettled(): number {
+    return this.#keptFrom ?? this.numRead;
+  }
+
   /** The last value ran into the end of the text. */
   get isCut(): boolean {
     return this.#isCut;

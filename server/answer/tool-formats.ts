@@ -15,6 +15,8 @@ export interface ToolFormat {
   /** Further marks, which matter where they are special tokens: those must reach the grammar. */
   innerMarks?: readonly string[];
   callIds?: 'short';
+  /** Models of it call in the middle of their reasoning and leave out its end; the call is then the end. */
+  endsReasoning?: true;
   /**
    * Reads what follows a mark. False when it is no call: it and the mark then come out as content. May leave
    * text unread, which is content or further calls.
@@ -153,6 +155,7 @@ function* deepseekCall(input: TextInput, out: EventWriter): Reading<boolean> {
 const qwen3Coder: ToolFormat = {
   opens: ['<tool_call>', '<function='],
   innerMarks: ['</tool_call>', '</function>', '<parameter=', '</parameter>'],
+  endsReasoning: true,
   *read(input, out, mark, tools) {
     if (mark === '<tool_call>') {
       yield* input.skipSpace();

@@ -93,6 +93,7 @@ const words = [
 const allParsers = [
   ...toolParserNames.map((tool) => ({ tool, reasoning: 'none' })),
   ...reasoningParserNames.map((reasoning) => ({ tool: 'hermes', reasoning })),
+  { tool: 'qwen3_coder', reasoning: 'qwen3' },
 ];
 
 describe.each(allParsers)('calls as $tool, reasoning as $reasoning', (parsers) => {
@@ -154,12 +155,18 @@ describe('long answers', () => {
 });
 
 describe('tokens of the reasoning', () => {
-  it('are counted the same in any pieces', () => {
-    const text = '<think>\none two\n</think>\n\nthree';
-    const format = answerFormat(null, 'none', 'qwen3');
+  const call = '<tool_call>\n<function=now>\n</function>\n</tool_call>';
+  it.each([
+    ['between marks', '<think>\none two\n</think>\n\nthree', '\none two\n'],
+    ['with what is no call', '<think>one <tool_call> two</think>three', 'one <tool_call> two'],
+    ['before a call', `<think>one\n${call}`, 'one\n'],
+    ['cut off', '<think>one two', 'one two'],
+    ['none', 'one two', ''],
+  ])('are counted the same in any pieces: %s', (_name, text, reasoned) => {
+    const format = answerFormat(null, 'qwen3_coder', 'qwen3');
     for (const pieces of cuts(text).slice(2)) {
       const stream = new AnswerStream(format, {
-        readsCalls: false,
+        readsCalls: true,
         tools,
         promptEnd: 'open',
         onlyOneCall: false,
@@ -170,7 +177,7 @@ describe('tokens of the reasoning', () => {
           [...piece].map(({ length }) => length),
         );
       stream.finish();
-      expect(stream.numReasoningTokens).toBe('\none two\n'.length);
+      expect(stream.numReasoningTokens, JSON.stringify(pieces)).toBe(reasoned.length);
     }
   });
 });

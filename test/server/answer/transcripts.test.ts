@@ -252,6 +252,18 @@ describe('reasoning', () => {
     }
   });
 
+  it('ends with a call where models leave out its end', () => {
+    const parsers = { tool: 'qwen3_coder', reasoning: 'qwen3' };
+    const transcripts: Array<[string, Merged]> = [
+      [`<think>\nHm.\n${xmlCall('now')}`, [think('Hm.'), call('now', '{}')]],
+      [`<think>\nHm, <tool_call>?\n</think>\nYes.`, [think('Hm, <tool_call>?'), say('Yes.')]],
+      [`<think>Hm.</think>${xmlCall('now')}`, [think('Hm.'), call('now', '{}')]],
+    ];
+    for (const [text, expected] of transcripts) {
+      for (const pieces of cuts(text)) expect(read(parsers, pieces)).toEqual(expected);
+    }
+  });
+
   it('may begin or end in the prompt', () => {
     const inside = { promptEnd: 'in reasoning' } as const;
     const after = { promptEnd: 'after reasoning' } as const;
