@@ -36,7 +36,7 @@ export class TextInput {
     return this.#base + this.#at;
   }
 
-  /** Characters read so far whose part in the answer is certain: an attempt at a call may still be given back. */
+  /** Characters read so far whose part is certain: an attempt at a call may still be given back. */
   get numSettled(): number {
     return this.#keptFrom ?? this.numRead;
   }
