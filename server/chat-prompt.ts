@@ -1,9 +1,10 @@
 // The messages of a request as the chat template expects them.
 
 import type { ChatMessage, ChatPrompt } from '../engine/engine.ts';
+import type { ToolFormat } from './answer/tool-formats.ts';
 import { templateCalls } from './chat-tools.ts';
 import { ApiError } from './errors.ts';
-import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
+import type { ChatRequest, MessageField, ToolCallField, ToolField } from './schemas.ts';
 
 /** Of a request, what its prompt is made from. */
 type PromptFields = Pick<
@@ -19,7 +20,11 @@ type PromptFields = Pick<
 >;
 
 /** `tools` are those that the template shows; none is as if the request had no field. */
-export function toChatPrompt(body: PromptFields, tools: readonly ToolField[]): ChatPrompt {
+export function toChatPrompt(
+  body: PromptFields,
+  tools: readonly ToolField[],
+  callIds: ToolFormat['callIds'],
+): ChatPrompt {
   const continueFinalMessage = body.continue_final_message ?? false;
   const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
   if (continueFinalMessage && addGenerationPrompt) {
@@ -31,7 +36,7 @@ export function toChatPrompt(body: PromptFields, tools: readonly ToolField[]): C
     );
   }
   return {
-    messages: toTemplateMessages(body.messages),
+    messages: toTemplateMessages(body.messages, callIds),
     tools: tools.length > 0 ? [...tools] : undefined,
     documents: body.documents ?? undefined,
     addGenerationPrompt,
@@ -56,7 +61,13 @@ function templateVariables(body: PromptFields): Record<string, unknown> {
 }
 
 /** Content parts become one text, and OpenAI's newer `developer` the `system` that templates know. */
-function toTemplateMessages(messages: readonly MessageField[]): ChatMessage[] {
+function toTemplateMessages(
+  messages: readonly MessageField[],
+  callIds: ToolFormat['callIds'],
+): ChatMessage[] {
+  const called = new Map(
+    messages.flatMap(({ tool_calls: calls }) => calls ?? []).map((call) => [call.id, call]),
+  );
   return messages.map((message, i) => {
     const field = `messages.${i}.content`;
     const parts = message.content;
@@ -72,9 +83,17 @@ function toTemplateMessages(messages: readonly MessageField[]): ChatMessage[] {
       role: message.role === 'developer' ? 'system' : message.role,
       content: contentText(parts, field),
       ...templateReasoning(message),
-      ...templateCalls(message, `messages.${i}`),
+      ...templateCalls(message, `messages.${i}`, callIds),
+      ...resultName(message, called.get(message.tool_call_id ?? '')),
     };
   });
+}
+
+/** Whose result a message is: some templates show it, and clients leave it to the id. */
+function resultName(message: MessageField, call: ToolCallField | undefined): object {
+  return message.role === 'tool' && message.name == null && call !== undefined
+    ? { name: call.function.name }
+    : {};
 }
 
 /** What templates ask for by `in` or `is defined` must be absent where it is nothing; calls are converted. */

@@ -48,7 +48,7 @@ export async function startChat(
     textLengths: !isPlain,
   });
   const signal = clientGone(reply);
-  const rendered = await engine.encodeChat(toChatPrompt(body, tools));
+  const rendered = await engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds));
   const prompt = truncated(engine, rendered, body, maxTokens);
   const promptEnd = promptEndOf(format, rendered.text, continuedText(body));
   const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;

@@ -196,4 +196,5 @@ export type TokenizeRequest = Static<typeof tokenizeRequest>;
 export type DetokenizeRequest = Static<typeof detokenizeRequest>;
 export type SamplingFields = Omit<ChatRequest, 'messages' | 'logprobs' | 'top_logprobs'>;
 export type ToolField = NonNullable<ChatRequest['tools']>[number];
+export type ToolCallField = Static<typeof toolCall>;
 export type MessageField = ChatRequest['messages'][number];

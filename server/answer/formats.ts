@@ -14,6 +14,9 @@ export const toolParserNames = [...Object.keys(toolFormats), harmonyTools];
 export const reasoningParserNames = [...Object.keys(reasoningFormats), harmonyReasoning];
 
 export interface AnswerFormat {
+  /** Names of the parsers, or none. */
+  toolParser: string;
+  reasoningParser: string;
   isHarmony: boolean;
   tools: ToolFormat | null;
   reasoning: ReasoningFormat | null;
@@ -38,7 +41,7 @@ const toolRules: readonly Rule[] = [
   [any('functools', '<|/tool|>'), 'phi4_mini_json'],
   [any('<|start_of_role|>', '<|tool_call|>'), 'granite'],
   [has('<tool_call>'), 'hermes'],
-  [any('<|python_start|>', '[func_name1('), 'pythonic'],
+  [any('<|python_start|>', '<|tool_call_start|>', '[func_name1('), 'pythonic'],
   [any('<|python_tag|>', '{"name": function name'), 'llama3_json'],
 ];
 const reasoningRules: readonly Rule[] = [
@@ -63,6 +66,8 @@ export function answerFormat(
   const tools = toolParser === 'auto' ? byRule(toolRules) : toolParser;
   const reasoning = reasoningParser === 'auto' ? byRule(reasoningRules) : reasoningParser;
   return {
+    toolParser: tools,
+    reasoningParser: reasoning,
     isHarmony: tools === harmonyTools || reasoning === harmonyReasoning,
     tools: (toolFormats as Record<string, ToolFormat>)[tools] ?? null,
     reasoning: (reasoningFormats as Record<string, ReasoningFormat>)[reasoning] ?? null,

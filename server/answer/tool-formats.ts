@@ -169,18 +169,18 @@ const qwen3Coder: ToolFormat = {
   },
 };
 
-/** A Python list of calls: Llama 3.2 and 4, ToolACE. */
+/** A Python list of calls: Llama 3.2 and 4, ToolACE, LFM2. */
 const pythonic: ToolFormat = {
-  opens: ['<|python_start|>', '<|python_tag|>'],
+  opens: ['<|python_start|>', '<|python_tag|>', '<|tool_call_start|>'],
   opensAtStart: ['['],
-  innerMarks: ['<|python_end|>'],
+  innerMarks: ['<|python_end|>', '<|tool_call_end|>'],
   *read(input, out, mark) {
     if (mark !== '[') {
       yield* input.skipSpace();
       if (!(yield* input.take('['))) return false;
     }
     const isCall = yield* pythonCalls(input, out, mark !== '[');
-    if (isCall) yield* skipClose(input, ['<|python_end|>']);
+    if (isCall) yield* skipClose(input, ['<|python_end|>', '<|tool_call_end|>']);
     return isCall;
   },
 };
@@ -199,6 +199,7 @@ export const toolFormats = {
   mistral,
   pythonic,
   llama4_pythonic: pythonic,
+  lfm2: pythonic,
   qwen3_coder: qwen3Coder,
   qwen3_xml: qwen3Coder,
   deepseek_v3: deepseekV3,

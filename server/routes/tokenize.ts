@@ -12,7 +12,7 @@ import {
 } from '../schemas.ts';
 
 export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
-  const { engine } = context;
+  const { engine, answerFormat } = context;
 
   app.post('/tokenize', { schema: { body: tokenizeRequest } }, async (request) => {
     const body = request.body as TokenizeRequest;
@@ -26,7 +26,9 @@ export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
     }
     const { tokenIds } =
       body.messages != null
-        ? await engine.encodeChat(toChatPrompt({ ...body, messages: body.messages }, body.tools ?? []))
+        ? await engine.encodeChat(
+            toChatPrompt({ ...body, messages: body.messages }, body.tools ?? [], answerFormat.tools?.callIds),
+          )
         : await engine.encodeText(body.prompt as string, body.add_special_tokens ?? true);
     const tokens = Array.from(tokenIds);
     const strings = body.return_token_strs === true ? tokens.map((id) => engine.tokenText(id).text) : null;

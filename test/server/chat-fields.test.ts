@@ -76,11 +76,29 @@ describe('messages', () => {
     const [called, result, legacyCalled, legacyResult, done] = await shown(given);
     const calls = (id: string) => [{ id, type: 'function', function: { name: 'f', arguments: { a: 1 } } }];
     expect(called).toMatchObject({ tool_calls: calls('x') });
-    expect(result).toMatchObject({ role: 'tool', tool_call_id: 'x' });
+    // Whose result it is, for templates that show it.
+    expect(result).toMatchObject({ role: 'tool', tool_call_id: 'x', name: 'f' });
     expect(legacyCalled).toMatchObject({ tool_calls: calls('call_f') });
     expect(legacyCalled).not.toHaveProperty('function_call');
     expect(legacyResult).toMatchObject({ role: 'tool', tool_call_id: 'call_f', content: '1' });
     expect(done).toEqual({ role: 'assistant', content: 'done' });
+  });
+
+  it('have the ids that Mistral’s templates take', async () => {
+    const function_ = { name: 'f', arguments: '{}' };
+    const given = [
+      {
+        role: 'assistant',
+        tool_calls: [{ id: 'call_0123456789abcdef', type: 'function', function: function_ }],
+      },
+      { role: 'tool', content: '1', tool_call_id: 'call_0123456789abcdef' },
+      { role: 'tool', content: '1', tool_call_id: 'x' },
+    ];
+    const { prompt } = await ask({ messages: given }, { template: '[TOOL_CALLS]' });
+    const [called, result, other] = prompt.messages;
+    expect(called).toMatchObject({ tool_calls: [{ id: '789abcdef' }] });
+    expect(result).toMatchObject({ tool_call_id: '789abcdef' });
+    expect(other).toMatchObject({ tool_call_id: '00000000x' });
   });
 
   it('take reasoning by either name', async () => {

@@ -22,6 +22,7 @@ const templates: Array<[family: string, template: string, tools: string, reasoni
   ['Llama 3.1', "'<|start_header_id|>' 'Respond in the format {\"name\": function name, \"parameters\": dictionary' '<|python_tag|>'", 'llama3_json', 'none'],
   ['Llama 3.2, pythonic', 'Respond in the format [func_name1(params_name1=params_value1), func_name2(params)]', 'pythonic', 'none'],
   ['Llama 4', "'<|python_start|>' '<|python_end|>' {\"name\": function name", 'pythonic', 'none'],
+  ['LFM2', "'<|tool_call_start|>' + calls + '<|tool_call_end|>'", 'pythonic', 'none'],
   ['Mistral', "'[AVAILABLE_TOOLS]' '[TOOL_CALLS]'", 'mistral', 'none'],
   ['Magistral', "'[TOOL_CALLS]' '[THINK]' '[/THINK]'", 'mistral', 'mistral'],
   ['DeepSeek V3', "'<｜Assistant｜>' '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>'", 'deepseek_v3', 'none'],
@@ -39,11 +40,19 @@ describe('the format of answers', () => {
   });
 
   it('is plain text without a template', () => {
-    expect(answerFormat(null, 'auto', 'auto')).toEqual({ isHarmony: false, tools: null, reasoning: null });
+    expect(answerFormat(null, 'auto', 'auto')).toEqual({
+      toolParser: 'none',
+      reasoningParser: 'none',
+      isHarmony: false,
+      tools: null,
+      reasoning: null,
+    });
   });
 
   it('goes by the names that options give', () => {
     expect(answerFormat('<tool_call>', 'mistral', 'qwen3')).toEqual({
+      toolParser: 'mistral',
+      reasoningParser: 'qwen3',
       isHarmony: false,
       tools: toolFormats.mistral,
       reasoning: reasoningFormats.qwen3,

@@ -84,6 +84,7 @@ const pythonic: Transcript[] = [
   ['two calls', "[get_weather(city='Paris'), now()]", [paris, call('now', '{}')]],
   ['with marks', '<|python_start|>[get_weather(city="Paris")]<|python_end|>', [paris]],
   ['text around marks', 'Sure. <|python_start|>[get_weather(city="Paris")]<|python_end|> Done.', [say('Sure.'), paris, say('Done.')]],
+  ['as LFM2 writes it', '<|tool_call_start|>[get_weather(city="Paris")]<|tool_call_end|>Done.', [paris, say('Done.')]],
   ['text after', '[get_weather(city="Paris")] Done.', [paris, say('Done.')]],
   ['every literal', `[edit(a=1, b=-2.50, c=True, d=None, e=[1, 'x', (2,)], f={'k': {"n": false}}, g=1e3, h=1_000, i=+.5)]`, [call('edit', '{"a": 1, "b": -2.50, "c": true, "d": null, "e": [1, "x", [2]], "f": {"k": {"n": false}}, "g": 1e3, "h": 1000, "i": 0.5}')]],
   ['strings', `[edit(a='it\\'s', b="q\\"n\\n\\x41\\u00e9", c='Köln 数 😀', d='two ' "parts", e=')]', f='''t''')]`, [call('edit', '{"a": "it\'s", "b": "q\\"n\\nAé", "c": "Köln 数 😀", "d": "two parts", "e": ")]", "f": "t"}')]],
