@@ -11,6 +11,10 @@ const tokenId = Type.Integer({ minimum: 0, maximum: maxTokenId });
 const text = (maxLength: number) => Type.String({ maxLength });
 const flag = Type.Boolean();
 
+/** A JSON schema, or something like it: looked at when it is compiled. */
+const schema = Type.Record(Type.String(), Type.Unknown());
+const maxGrammarLength = 262_144;
+
 /** Fields that chat and text completions share. */
 const sampling = {
   model: maybe(text(1000)),
@@ -48,6 +52,32 @@ const sampling = {
   cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
   return_token_ids: maybe(flag),
   add_special_tokens: maybe(flag),
+  response_format: maybe(
+    Type.Object({
+      type: text(100),
+      json_schema: maybe(
+        Type.Object({
+          name: maybe(text(1000)),
+          description: maybe(text(100_000)),
+          schema: maybe(schema),
+          strict: maybe(flag),
+        }),
+      ),
+    }),
+  ),
+  structured_outputs: maybe(
+    Type.Object(
+      {
+        json: maybe(Type.Union([schema, text(maxGrammarLength)])),
+        regex: maybe(text(maxGrammarLength)),
+        choice: maybe(Type.Array(text(10_000), { minItems: 1, maxItems: 10_000 })),
+        grammar: maybe(text(maxGrammarLength)),
+        json_object: maybe(flag),
+        structural_tag: maybe(Type.Union([schema, text(maxGrammarLength)])),
+      },
+      { description: 'One of the kinds.' },
+    ),
+  ),
   user: maybe(text(10_000)),
 };
 
@@ -75,7 +105,8 @@ const tool = Type.Object({
   function: Type.Object({
     name: Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' }),
     description: maybe(text(100_000)),
-    parameters: maybe(Type.Record(Type.String(), Type.Unknown())),
+    parameters: maybe(schema),
+    strict: maybe(flag),
   }),
 });
 
@@ -90,7 +121,14 @@ export const chatRequest = Type.Object({
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
-  tool_choice: maybe(Type.Unknown({ description: '"auto" or "none".' })),
+  tool_choice: maybe(
+    Type.Union([
+      Type.Literal('none'),
+      Type.Literal('auto'),
+      Type.Literal('required'),
+      Type.Object({ type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) }),
+    ]),
+  ),
   parallel_tool_calls: maybe(flag),
   echo: maybe(flag),
 });

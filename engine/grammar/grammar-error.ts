@@ -11,3 +11,13 @@ export function shown(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
+
+/** Runs what may refuse, with the place before its words. */
+export function within<T>(path: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    if (error instanceof GrammarError) throw new GrammarError(`${path}: ${error.message}`);
+    throw error;
+  }
+}

@@ -1,7 +1,7 @@
 // Numbers and strings of a JSON schema -> EBNF.
 
 import { type CodePoints, characterClass, complement, repeated } from './ebnf.ts';
-import { GrammarError, shown } from './grammar-error.ts';
+import { GrammarError, shown, within } from './grammar-error.ts';
 import { anyInteger, type Bound, integerRange, numberRange } from './number-ranges.ts';
 import { regexToEbnf } from './regex.ts';
 import type { SchemaObject } from './schema-pointers.ts';
@@ -85,14 +85,4 @@ export function stringOf(schema: SchemaObject, path: string): string {
   if (min > max) throw new GrammarError(`${path}: minLength is ${min} and maxLength ${max}`);
   if (max !== Number.POSITIVE_INFINITY) return `"\\u0022" ${repeated(rawCharacter, min, max)} "\\u0022"`;
   return min === 0 ? 'string' : `"\\u0022" ${repeated(rawCharacter, min, min)} characters`;
-}
-
-/** Runs what may refuse, with the place before its words. */
-function within<T>(path: string, run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    if (error instanceof GrammarError) throw new GrammarError(`${path}: ${error.message}`);
-    throw error;
-  }
 }

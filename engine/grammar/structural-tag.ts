@@ -1,7 +1,7 @@
 // xgrammar's structural tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html), checked field by field,
 // with our grammars of schemas and regular expressions in place of its own.
 
-import { GrammarError, shown } from './grammar-error.ts';
+import { GrammarError, shown, within } from './grammar-error.ts';
 import { jsonSchemaToEbnf } from './json-schema.ts';
 import { regexToEbnf } from './regex.ts';
 import { isObject } from './schema-pointers.ts';
@@ -50,7 +50,10 @@ const writers: Readonly<Record<string, (format: Fields, path: string, inner: Inn
   any_text: () => ({}),
   const_string: ({ value }, path) => ({ value: text(value, `${path}.value`, 1) }),
   grammar: ({ grammar }, path) => ({ grammar: text(grammar, `${path}.grammar`, 1) }),
-  json_schema: ({ json_schema: schema }) => ({ type: 'grammar', grammar: jsonSchemaToEbnf(schema) }),
+  json_schema: ({ json_schema: schema }, path) => ({
+    type: 'grammar',
+    grammar: within(path, () => jsonSchemaToEbnf(schema)),
+  }),
   regex: ({ pattern }, path) => ({
     type: 'grammar',
     grammar: `root ::= ${regexToEbnf(text(pattern, `${path}.pattern`, 1), 'text')}`,

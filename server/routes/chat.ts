@@ -9,9 +9,11 @@ import { chatLogprobs, promptLogprobs } from '../logprobs.ts';
 import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type ChatRequest, chatRequest, type MessageField } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { compileGrammar, wantedGrammar } from '../structured-output.ts';
 import { ToolAnswer } from '../tools/answer.ts';
 import { templateToolCalls } from '../tools/messages.ts';
 import { formatOfTemplate } from '../tools/tool-call-stream.ts';
+import { toolGrammar } from '../tools/tool-grammar.ts';
 import { UsageCount } from '../usage.ts';
 
 /** What every chunk and the answer carry. */
@@ -139,7 +141,12 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
       promptLogprobs: body.prompt_logprobs ?? null,
     });
     const signal = clientGone(reply);
-    const prompt = await engine.encodeChat(toChatPrompt(body));
+    const format = formatOfTemplate(engine.description.chatTemplate)?.name ?? null;
+    const wanted = toolGrammar(body, format, wantedGrammar(body));
+    const [prompt, grammar] = await Promise.all([
+      engine.encodeChat(toChatPrompt(body)),
+      compileGrammar(engine, wanted),
+    ]);
     if (signal.aborted) return reply.hijack();
     const usage = new UsageCount(prompt.tokenIds.length);
     let deltas: AsyncIterable<CompletionDelta>;
@@ -151,6 +158,7 @@ export function chatRoutes(app: FastifyInstance, context: Context): void {
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
         adapter,
+        grammar,
         arrivalMs,
         signal,
       });

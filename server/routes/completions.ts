@@ -1,7 +1,7 @@
 // POST /v1/completions: one text, a list of texts, token ids, or a list of those; n choices each.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
+import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
 import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
@@ -9,6 +9,7 @@ import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts'
 import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type CompletionRequest, completionRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { compileGrammar, wantedGrammar } from '../structured-output.ts';
 import { UsageCount } from '../usage.ts';
 
 /** OpenAI's and vLLM's default for this endpoint. */
@@ -53,6 +54,7 @@ function startRuns(
   body: CompletionRequest,
   prompts: readonly Prompt[],
   adapter: string | null,
+  grammar: Grammar | null,
   signal: AbortSignal,
   stop: AbortController,
 ): Run[] {
@@ -75,6 +77,7 @@ function startRuns(
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
         adapter,
+        grammar,
         arrivalMs: request.arrivalMs,
         signal: AbortSignal.any([signal, stop.signal]),
       }),
@@ -100,9 +103,12 @@ export function completionRoutes(app: FastifyInstance, context: Context): void {
       );
     }
     const signal = clientGone(reply);
-    const prompts = await encodePrompts(context, body);
+    const [prompts, grammar] = await Promise.all([
+      encodePrompts(context, body),
+      compileGrammar(context.engine, wantedGrammar(body)),
+    ]);
     if (signal.aborted) return reply.hijack();
-    const runs = startRuns(context, request, body, prompts, adapter, signal, new AbortController());
+    const runs = startRuns(context, request, body, prompts, adapter, grammar, signal, new AbortController());
     const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     const envelope: Envelope = {
       id: `cmpl-${request.id}`,
