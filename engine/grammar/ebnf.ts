@@ -102,7 +102,41 @@ export function repeated(expression: string, min: number, max: number): string {
   return min === max ? `${expression}{${min}}` : `${expression}{${min},${max === Infinity ? '' : max}}`;
 }
 
-/** (a | b); one alone needs no brackets. */
+/**
+ * (a | b); one alone needs no brackets. For alternatives of which no two begin with the same byte: xgrammar merges
+ * the states of one rule's alternatives, and when several begin alike it may merge what it must not.
+ */
 export function choice(alternatives: readonly string[]): string {
   return alternatives.length === 1 ? alternatives[0] : `(${alternatives.join(' | ')})`;
+}
+
+/** The rules of a grammar, as they are made. */
+export class EbnfRules {
+  readonly #lines: string[] = [];
+  #numRules = 0;
+
+  /** A name that no other rule has. */
+  newName(): string {
+    return `r${this.#numRules++}`;
+  }
+
+  add(body: string, name = this.newName()): string {
+    this.#lines.push(`${name} ::= ${body}`);
+    return name;
+  }
+
+  /** Alternatives that may begin alike: each in a rule of its own, which xgrammar does not take apart. */
+  choice(alternatives: readonly string[]): string {
+    const firsts = new Set(alternatives.map((one) => /^"[A-Za-z0-9]/.exec(one)?.[0]));
+    if (alternatives.length === 1 || (firsts.size === alternatives.length && !firsts.has(undefined))) {
+      return choice(alternatives);
+    }
+    // A rule that refers to another is never taken apart.
+    return choice(alternatives.map((one) => (/^r\d+$/.test(one) ? one : this.add(`${one} nothing`))));
+  }
+
+  /** The whole grammar. */
+  text(root: string, shared: readonly string[] = []): string {
+    return [`root ::= ${root}`, 'nothing ::= ""', ...shared, ...this.#lines].join('\n');
+  }
 }

@@ -1,10 +1,10 @@
 // What a caller asks for -> the form that is compiled. Everything here runs in a worker: schemas are walked, and
 // their size is the client's.
 
-import { choice, literal } from './ebnf.ts';
+import { EbnfRules, literal } from './ebnf.ts';
 import type { GrammarRequest, GrammarSource } from './grammar.ts';
 import { jsonSchemaToEbnf } from './json-schema.ts';
-import { regexToEbnf } from './regex.ts';
+import { regexGrammar } from './regex.ts';
 import { toStructuralTag } from './structural-tag.ts';
 
 /** Throws GrammarError. */
@@ -15,9 +15,11 @@ export function toSource(request: GrammarRequest): GrammarSource {
     case 'json_object':
       return { type: 'ebnf', text: jsonSchemaToEbnf({ type: 'object' }) };
     case 'regex':
-      return { type: 'ebnf', text: `root ::= ${regexToEbnf(request.pattern, 'text')}` };
-    case 'choice':
-      return { type: 'ebnf', text: `root ::= ${choice(request.choices.map(literal))}` };
+      return { type: 'ebnf', text: regexGrammar(request.pattern) };
+    case 'choice': {
+      const rules = new EbnfRules();
+      return { type: 'ebnf', text: rules.text(rules.choice(request.choices.map(literal))) };
+    }
     case 'ebnf':
       return { type: 'ebnf', text: request.grammar };
     case 'structural_tag':

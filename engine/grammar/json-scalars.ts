@@ -1,6 +1,6 @@
 // Numbers and strings of a JSON schema -> EBNF.
 
-import { type CodePoints, characterClass, complement, repeated } from './ebnf.ts';
+import { type CodePoints, characterClass, complement, type EbnfRules, repeated } from './ebnf.ts';
 import { GrammarError, shown, within } from './grammar-error.ts';
 import { anyInteger, type Bound, integerRange, numberRange } from './number-ranges.ts';
 import { regexToEbnf } from './regex.ts';
@@ -59,7 +59,7 @@ function wholeRange(low: Bound | null, high: Bound | null): string | null {
   return up !== null && down !== null && up > down ? null : integerRange(up, down);
 }
 
-export function stringOf(schema: SchemaObject, path: string): string {
+export function stringOf(schema: SchemaObject, path: string, rules: EbnfRules): string {
   const { pattern, format } = schema;
   const min = count(schema, 'minLength', path) ?? 0;
   const max = count(schema, 'maxLength', path) ?? Number.POSITIVE_INFINITY;
@@ -73,14 +73,14 @@ export function stringOf(schema: SchemaObject, path: string): string {
     if (typeof pattern !== 'string') {
       throw new GrammarError(`${path}.pattern: found ${shown(pattern)}, allowed: a regular expression`);
     }
-    return `"\\u0022" ${within(`${path}.pattern`, () => regexToEbnf(pattern, 'json string'))} "\\u0022"`;
+    return `"\\u0022" ${within(`${path}.pattern`, () => regexToEbnf(pattern, 'json string', rules))} "\\u0022"`;
   }
   if (format !== undefined) {
     if (typeof format !== 'string' || !Object.hasOwn(stringFormats, format)) {
       const supported = Object.keys(stringFormats).join(', ');
       throw new GrammarError(`${path}.format: found ${shown(format)}, supported: ${supported}`);
     }
-    return `"\\u0022" ${regexToEbnf(stringFormats[format], 'json string')} "\\u0022"`;
+    return `"\\u0022" ${regexToEbnf(stringFormats[format], 'json string', rules)} "\\u0022"`;
   }
   if (min > max) throw new GrammarError(`${path}: minLength is ${min} and maxLength ${max}`);
   if (max !== Number.POSITIVE_INFINITY) return `"\\u0022" ${repeated(rawCharacter, min, max)} "\\u0022"`;

@@ -4,7 +4,7 @@
 // the schema, objects are closed unless additionalProperties opens them, white space is one space or a line
 // break with its indentation. xgrammar has a converter of its own, which passes over keywords it does not know.
 
-import { characterClass, choice, complement, literal, repeated } from './ebnf.ts';
+import { characterClass, complement, EbnfRules, literal, repeated } from './ebnf.ts';
 import { GrammarError, shown } from './grammar-error.ts';
 import { count, escapedCharacters, numberOf, rawCharacter, stringOf } from './json-scalars.ts';
 import { anyNumber } from './number-ranges.ts';
@@ -21,31 +21,31 @@ const maxCountedItems = 200;
 
 /** Rules that every schema may use. */
 const sharedRules = [
-  'ws ::= (" " | "\\u000a" [ \\u0009]*)?',
+  // Bounded, or a model that has nothing to say goes on with it.
+  'ws ::= (" " | "\\u000a" [ \\u0009]{0,32})?',
   // What may follow a string helps xgrammar to decide about tokens that run past its end.
   `characters ::= ("\\u0022" | ${rawCharacter} characters | "\\u005c" escape characters) (= [ \\u000a\\u0009]* [,}\\]:])`,
   'escape ::= ["\\u005c/bfnrt] | "u" [0-9A-Fa-f]{4}',
   'string ::= "\\u0022" characters',
   `number ::= ${anyNumber}`,
   'value ::= object | array | string | number | "true" | "false" | "null"',
-  'array ::= "[" ws "]" | "[" ws value ("," ws value)* ws "]"',
-  'object ::= "{" ws "}" | "{" ws string ":" ws value ("," ws string ":" ws value)* ws "}"',
+  'array ::= "[" ws (value ("," ws value)* ws)? "]"',
+  'object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)* ws)? "}"',
 ];
 
 /** Throws GrammarError naming the place and the keyword that no grammar enforces, or what is invalid. */
 export function jsonSchemaToEbnf(schema: unknown): string {
   const writer = new SchemaWriter(schema);
-  return [`root ::= ${writer.root()}`, ...sharedRules, ...writer.rules].join('\n');
+  return writer.rules.text(writer.root(), sharedRules);
 }
 
 class SchemaWriter {
-  readonly rules: string[] = [];
+  readonly rules = new EbnfRules();
   readonly #pointers: SchemaPointers;
   /** Rules of the references that were met. */
   readonly #ruleOfPointer = new Map<string, string>();
   /** References that lead to one another without a character between them would never end. */
   #open = new Set<string>();
-  #numRules = 0;
   #numSchemas = 0;
   #depth = 0;
 
@@ -57,22 +57,17 @@ class SchemaWriter {
     return this.#reference('#', 'schema');
   }
 
-  #rule(body: string, name = `r${this.#numRules++}`): string {
-    this.rules.push(`${name} ::= ${body}`);
-    return name;
-  }
-
   #reference(pointer: string, path: string): string {
     if (this.#open.has(pointer)) {
       throw new GrammarError(`${path}: the references lead back to ${pointer} without an end`);
     }
     const known = this.#ruleOfPointer.get(pointer);
     if (known !== undefined) return known;
-    const name = `r${this.#numRules++}`;
+    const name = this.rules.newName();
     this.#ruleOfPointer.set(pointer, name);
     const target = this.#pointers.get(pointer, path);
     this.#open.add(pointer);
-    this.#rule(this.#visit(target, pointer === '#' ? 'schema' : pointer), name);
+    this.rules.add(this.#visit(target, pointer === '#' ? 'schema' : pointer), name);
     this.#open.delete(pointer);
     return name;
   }
@@ -116,7 +111,9 @@ class SchemaWriter {
       if (keywords.includes(keyword)) return this.#combined(schema, keyword, path);
     }
     if (keywords.includes('enum') || keywords.includes('const')) return this.#listed(schema, keywords, path);
-    return choice(this.#types(schema, keywords, path).map((type) => this.#typed(type, schema, path)));
+    return this.rules.choice(
+      this.#types(schema, keywords, path).map((type) => this.#typed(type, schema, path)),
+    );
   }
 
   #behindReference(schema: SchemaObject, keywords: readonly string[], path: string): string {
@@ -144,7 +141,7 @@ class SchemaWriter {
     }
     if (keyword === 'oneOf') this.#checkThatOneMatches(branches, path);
     const hasMore = assertionsOf(rest, path).length > 0;
-    return choice(
+    return this.rules.choice(
       branches.map((branch, i) => {
         const at = `${path}.${keyword}.${i}`;
         return this.#visit(
@@ -186,7 +183,7 @@ class SchemaWriter {
     );
     if (allowed.length === 0)
       throw new GrammarError(`${path}: none of the listed values is allowed by the rest`);
-    return choice(allowed.map((value) => literal(JSON.stringify(value))));
+    return this.rules.choice(allowed.map((value) => literal(JSON.stringify(value))));
   }
 
   #types(schema: SchemaObject, keywords: readonly string[], path: string): readonly JsonType[] {
@@ -219,7 +216,7 @@ class SchemaWriter {
       case 'number':
         return numberOf(type, schema, path);
       case 'string':
-        return stringOf(schema, path);
+        return stringOf(schema, path, this.rules);
       case 'array':
         return this.#array(schema, path);
       case 'object':
@@ -245,14 +242,14 @@ class SchemaWriter {
     if (isClosed && least > 0)
       throw new GrammarError(`${path}: minItems is ${min}, and no more items are allowed`);
     const most = isClosed ? 0 : max - first.length;
-    if (first.length === 0 && most === 0) return this.#rule('"[" ws "]"');
-    const item = most === 0 ? '' : this.#rule(this.#inside(rest ?? true, `${path}.items`));
+    if (first.length === 0 && most === 0) return this.rules.add('"[" ws "]"');
+    const item = most === 0 ? '' : this.rules.add(this.#inside(rest ?? true, `${path}.items`));
     if (first.length > 0) {
       const more = most === 0 ? '' : this.#following(item, least, most);
-      return this.#rule(`"[" ws ${first.join(' "," ws ')} ${more} ws "]"`);
+      return this.rules.add(`"[" ws ${first.join(' "," ws ')} ${more} ws "]"`);
     }
-    const filled = `"[" ws ${item} ${this.#following(item, Math.max(0, least - 1), most - 1)} ws "]"`;
-    return this.#rule(least === 0 ? `"[" ws "]" | ${filled}` : filled);
+    const items = `${item} ${this.#following(item, Math.max(0, least - 1), most - 1)} ws`;
+    return this.rules.add(`"[" ws ${least === 0 ? `(${items})?` : items} "]"`);
   }
 
   /** min to max items, each after a comma. */
@@ -260,10 +257,10 @@ class SchemaWriter {
     if (max === 0) return '';
     const next = `("," ws ${item})`;
     if (max === Number.POSITIVE_INFINITY) return repeated(next, min, max);
-    if (max > maxCountedItems) return repeated(this.#rule(next), min, max);
+    if (max > maxCountedItems) return repeated(this.rules.add(next), min, max);
     // One rule for each: xgrammar's masks are cheaper than with a counted repetition.
     let rest = '';
-    for (let i = max; i > min; i--) rest = this.#rule(`(${next} ${rest})?`);
+    for (let i = max; i > min; i--) rest = this.rules.add(`(${next} ${rest})?`);
     return `${Array(min).fill(next).join(' ')} ${rest}`;
   }
 
@@ -286,22 +283,22 @@ class SchemaWriter {
     }
     const others = open === false ? '' : this.#otherProperty([...properties.keys()], open, path);
     // From the end: what may follow the property i, with and without another one before it.
-    let after = others === '' ? '' : this.#rule(`("," ws ${others})*`);
+    let after = others === '' ? '' : this.rules.add(`("," ws ${others})*`);
     let first: string | null = others === '' ? '""' : `(${others} ${after})?`;
     for (const [name, property] of [...properties].reverse()) {
-      const pair = this.#rule(
+      const pair = this.rules.add(
         `${literal(JSON.stringify(name))} ":" ws ${this.#inside(property, `${path}.properties.${name}`)}`,
       );
       const isRequired = required.has(name);
       first = isRequired ? `${pair} ${after}` : `(${pair} ${after} | ${first})`;
-      if (first.length > 200) first = this.#rule(first);
-      after = this.#rule(
+      if (first.length > 200) first = this.rules.add(first);
+      after = this.rules.add(
         isRequired
           ? `"," ws ${pair} ${after}`
           : `("," ws ${pair} ${after}${after === '' ? ' | ""' : ` | ${after}`})`,
       );
     }
-    return this.#rule(`"{" ws ${first} ws "}"`);
+    return this.rules.add(`"{" ws ${first} ws "}"`);
   }
 
   /** An object whose properties have no names. */
@@ -321,14 +318,14 @@ class SchemaWriter {
     const isEmpty = max === 0 || (open === false && patternProperties === undefined);
     if (isEmpty && min > 0)
       throw new GrammarError(`${path}: minProperties is ${min}, and no property is allowed`);
-    if (isEmpty) return this.#rule('"{" ws "}"');
+    if (isEmpty) return this.rules.add('"{" ws "}"');
     const pairs =
       patternProperties === undefined
         ? [`${this.#name(propertyNames, path)} ":" ws ${this.#inside(open, `${path}.additionalProperties`)}`]
         : this.#patternPairs(patternProperties, path);
-    const pair = this.#rule(pairs.join(' | '));
-    const filled = `"{" ws ${pair} ${this.#following(pair, 0, max - 1)} ws "}"`;
-    return this.#rule(min === 0 ? `"{" ws "}" | ${filled}` : filled);
+    const pair = this.rules.add(pairs.join(' | '));
+    const properties = `${pair} ${this.#following(pair, 0, max - 1)} ws`;
+    return this.rules.add(`"{" ws ${min === 0 ? `(${properties})?` : properties} "}"`);
   }
 
   #name(propertyNames: unknown, path: string): string {
@@ -349,7 +346,7 @@ class SchemaWriter {
     }
     return Object.entries(patternProperties).map(
       ([pattern, value]) =>
-        `"\\u0022" ${regexToEbnf(pattern, 'json string')} "\\u0022" ":" ws ` +
+        `"\\u0022" ${regexToEbnf(pattern, 'json string', this.rules)} "\\u0022" ":" ws ` +
         this.#inside(value, `${path}.patternProperties`),
     );
   }
@@ -357,7 +354,7 @@ class SchemaWriter {
   /** A property beside those that have names, which it must not repeat: the names as a tree of characters. */
   #otherProperty(names: readonly string[], schema: unknown, path: string): string {
     const key = this.#nameUnlike(names.map((name) => [...name]));
-    return this.#rule(`"\\u0022" ${key} ":" ws ${this.#inside(schema, `${path}.additionalProperties`)}`);
+    return this.rules.add(`"\\u0022" ${key} ":" ws ${this.#inside(schema, `${path}.additionalProperties`)}`);
   }
 
   /** The rest of a name, up to its closing quote, that is none of these. */
@@ -378,11 +375,11 @@ class SchemaWriter {
         alternatives.push(`${literal(first)} ${this.#nameUnlike(rest)}`);
     }
     if (!rests.some((rest) => rest.length === 0)) alternatives.push('"\\u0022"');
-    return this.#rule(alternatives.join(' | '));
+    return this.rules.add(alternatives.join(' | '));
   }
 
   #plainName(): string {
-    const name = this.#rule(`${rawCharacter}* "\\u0022"`);
+    const name = this.rules.add(`${rawCharacter}* "\\u0022"`);
     this.#ruleOfPointer.set('plain name', name);
     return name;
   }

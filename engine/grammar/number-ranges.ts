@@ -43,52 +43,88 @@ export function integerRange(low: bigint | null, high: bigint | null): string {
   if (low === null || low < 0n) {
     const least = high !== null && high < 0n ? -high : 1n;
     const most = low === null ? null : -low;
-    alternatives.push(`"-" ${naturals(least, most)}`);
+    alternatives.push(`"-" ${digitsOf(naturals(least, most, ''))}`);
   }
-  if (high === null || high >= 0n) alternatives.push(naturals(low !== null && low > 0n ? low : 0n, high));
+  if (high === null || high >= 0n) {
+    alternatives.push(digitsOf(naturals(low !== null && low > 0n ? low : 0n, high, '')));
+  }
   return choice(alternatives);
 }
 
-/** Natural numbers from low to high without leading zeros. */
-function naturals(low: bigint, high: bigint | null): string {
+/** Strings of digits and what follows them: all of one length from low to high, or all of some length and more. */
+type Digits = { low: string; high: string; tail: string } | { atLeast: number; tail: string };
+
+/** Natural numbers from low to high, without leading zeros. */
+function naturals(low: bigint, high: bigint | null, tail: string): Digits[] {
   const from = low.toString();
-  if (high === null) {
-    const longer = `[1-9] ${repeated('[0-9]', from.length, Number.POSITIVE_INFINITY)}`;
-    return choice([sameLength(from, '9'.repeat(from.length)), longer]);
+  const to = high?.toString() ?? '9'.repeat(from.length);
+  const out: Digits[] = [];
+  for (let length = from.length; length <= to.length; length++) {
+    out.push({
+      low: length === from.length ? from : `1${'0'.repeat(length - 1)}`,
+      high: length === to.length ? to : '9'.repeat(length),
+      tail,
+    });
   }
-  const to = high.toString();
-  if (from.length === to.length) return sameLength(from, to);
-  const alternatives = [sameLength(from, '9'.repeat(from.length))];
-  const shortest = from.length;
-  const longest = to.length - 2;
-  if (shortest <= longest) alternatives.push(`[1-9] ${repeated('[0-9]', shortest, longest)}`);
-  alternatives.push(sameLength(`1${'0'.repeat(to.length - 1)}`, to));
+  return high === null ? [...out, { atLeast: from.length + 1, tail }] : out;
+}
+
+/**
+ * The strings of any of these, decided digit by digit: no two alternatives begin alike. No two of them may hold the
+ * same string.
+ */
+function digitsOf(sets: readonly Digits[], isFirst = true): string {
+  if (sets.every((one) => 'low' in one) && sets.length === 1 && sets[0].low === sets[0].high) {
+    return [sets[0].low === '' ? '' : literal(sets[0].low), sets[0].tail].join(' ').trim() || '""';
+  }
+  const alternatives: string[] = [];
+  const ended = sets.find((one) => ('low' in one ? one.low === '' : one.atLeast === 0));
+  let from = 0;
+  let group: Digits[] = [];
+  const close = (to: number) => {
+    if (group.length > 0) alternatives.push(`${digit(from, to)} ${digitsOf(group, false)}`);
+  };
+  for (let first = 0; first <= 9; first++) {
+    const next = sets.flatMap((one) => after(one, String(first), isFirst));
+    if (first > 0 && JSON.stringify(next) === JSON.stringify(group)) continue;
+    if (first > 0) close(first - 1);
+    from = first;
+    group = next;
+  }
+  if (from === 0 && isFree(sets)) return freeDigits(sets);
+  close(9);
+  if (ended !== undefined) alternatives.push(ended.tail === '' ? '""' : ended.tail);
   return choice(alternatives);
 }
 
-/** Strings of digits, all of one length, from low to high. */
-function sameLength(low: string, high: string): string {
-  if (low === '') return '""';
-  if (/^0*$/.test(low) && /^9*$/.test(high)) return repeated('[0-9]', low.length, low.length);
-  const [first, last] = [Number(low[0]), Number(high[0])];
-  const rest = low.length - 1;
-  if (first === last)
-    return rest === 0 ? literal(low) : `${literal(low[0])} ${sameLength(low.slice(1), high.slice(1))}`;
-  const alternatives: string[] = [];
-  const between = { first, last };
-  if (!/^0*$/.test(low.slice(1))) {
-    alternatives.push(`${literal(low[0])} ${sameLength(low.slice(1), '9'.repeat(rest))}`);
-    between.first++;
+/** What may follow the digit. */
+function after(set: Digits, first: string, isFirst: boolean): Digits[] {
+  if (!('low' in set)) {
+    // A number of several digits does not begin with 0.
+    return isFirst && first === '0' ? [] : [{ ...set, atLeast: Math.max(0, set.atLeast - 1) }];
   }
-  if (!/^9*$/.test(high.slice(1))) {
-    alternatives.push(`${literal(high[0])} ${sameLength('0'.repeat(rest), high.slice(1))}`);
-    between.last--;
-  }
-  if (between.first <= between.last) {
-    const tail = rest === 0 ? '' : ` ${repeated('[0-9]', rest, rest)}`;
-    alternatives.push(`${digit(between.first, between.last)}${tail}`);
-  }
-  return choice(alternatives);
+  const { low, high, tail } = set;
+  if (low === '' || first < low[0] || first > high[0]) return [];
+  return [
+    {
+      low: first === low[0] ? low.slice(1) : '0'.repeat(low.length - 1),
+      high: first === high[0] ? high.slice(1) : '9'.repeat(low.length - 1),
+      tail,
+    },
+  ];
+}
+
+/** One set of digits of any kind, which needs no deciding. */
+function isFree(sets: readonly Digits[]): boolean {
+  const [set] = sets;
+  if (sets.length !== 1) return false;
+  return 'low' in set ? /^0*$/.test(set.low) && /^9*$/.test(set.high) : true;
+}
+
+function freeDigits([set]: readonly Digits[]): string {
+  const [min, max] =
+    'low' in set ? [set.low.length, set.low.length] : [set.atLeast, Number.POSITIVE_INFINITY];
+  return `${repeated('[0-9]', min, max)} ${set.tail}`.trim();
 }
 
 function digit(from: number, to: number): string {
@@ -121,25 +157,21 @@ function mirrored({ value, isExclusive }: Bound): Bound {
 function magnitudes(low: Bound, high: Bound | null): string | null {
   const from = toDecimal(low.value);
   const to = high === null ? null : toDecimal(high.value);
-  const above = fractionAbove(from.fraction, low.isExclusive);
-  const alternatives: string[] = [];
+  const sets: Digits[] = [];
   const add = (whole: string, fraction: string | null) => {
-    if (fraction !== null) alternatives.push(`${whole} ${fraction}`);
+    if (fraction !== null) sets.push({ low: whole, high: whole, tail: fraction });
   };
-  const anyFraction = `("." ${repeated('[0-9]', 1, maxFraction)})?`;
-  if (to !== null && to.whole === from.whole) {
-    add(
-      literal(from.whole),
-      fractionBetween(from.fraction, to.fraction, low.isExclusive, (high as Bound).isExclusive),
-    );
-    return alternatives.length === 0 ? null : choice(alternatives);
+  if (high !== null && to !== null && to.whole === from.whole) {
+    add(from.whole, fractionBetween(from.fraction, to.fraction, low.isExclusive, high.isExclusive));
+  } else {
+    add(from.whole, fractionAbove(from.fraction, low.isExclusive));
+    const next = BigInt(from.whole) + 1n;
+    const last = to === null ? null : BigInt(to.whole) - 1n;
+    const anyFraction = `("." ${repeated('[0-9]', 1, maxFraction)})?`;
+    if (last === null || next <= last) sets.push(...naturals(next, last, anyFraction));
+    if (high !== null && to !== null) add(to.whole, fractionBelow(to.fraction, high.isExclusive));
   }
-  add(literal(from.whole), above);
-  const next = BigInt(from.whole) + 1n;
-  const last = to === null ? null : BigInt(to.whole) - 1n;
-  if (last === null || next <= last) add(naturals(next, last), anyFraction);
-  if (to !== null) add(literal(to.whole), fractionBelow(to.fraction, (high as Bound).isExclusive));
-  return choice(alternatives);
+  return sets.length === 0 ? null : digitsOf(sets);
 }
 
 /** "." and digits, or nothing, that make at least 0.fraction. */
@@ -199,7 +231,8 @@ function fractionBetween(low: string, high: string, noLow: boolean, noHigh: bool
   const [first, last] = [Number(from[same]), Number(to[same])];
   const lowRest = low.slice(same + 1);
   const highRest = high.slice(same + 1);
-  const tails: string[] = [];
+  // The low end itself, where it has no more digits.
+  const tails: string[] = low !== '' && low.length <= same && !noLow ? ['""'] : [];
   if (lowRest === '' && !noLow) tails.push(`"${first}" ${repeated('[0-9]', 0, maxFraction)}`);
   else tails.push(`"${first}" ${digitsAbove(lowRest, noLow)}`);
   if (first + 1 < last) tails.push(`${digit(first + 1, last - 1)} ${repeated('[0-9]', 0, maxFraction)}`);

@@ -5,8 +5,8 @@ import { type AST, RegExpParser, RegExpSyntaxError } from '@eslint-community/reg
 import {
   type CodePoints,
   characterClass,
-  choice,
   complement,
+  EbnfRules,
   intersection,
   listOf,
   literal,
@@ -47,11 +47,17 @@ const lineEnds: CodePoints = [
 ];
 
 /**
- * The EBNF of a whole text, or of the content of a JSON string. Throws GrammarError naming what cannot be.
+ * The EBNF of a whole text, or of the content of a JSON string, with what rules it needs. Throws GrammarError naming what cannot be.
  */
-export function regexToEbnf(pattern: string, form: 'text' | 'json string'): string {
-  const writer = new RegexWriter(form === 'json string');
-  return choice(parse(pattern).alternatives.map((one) => writer.alternative(one, 'whole', 1, 0)));
+export function regexToEbnf(pattern: string, form: 'text' | 'json string', rules: EbnfRules): string {
+  const writer = new RegexWriter(form === 'json string', rules);
+  return rules.choice(parse(pattern).alternatives.map((one) => writer.alternative(one, 'whole', 1, 0)));
+}
+
+/** The grammar of the texts that match from the first character to the last. */
+export function regexGrammar(pattern: string): string {
+  const rules = new EbnfRules();
+  return rules.text(regexToEbnf(pattern, 'text', rules));
 }
 
 function parse(pattern: string): AST.Pattern {
@@ -81,9 +87,11 @@ function refuse(what: string, { raw }: AST.Node): never {
 
 class RegexWriter {
   readonly #inJson: boolean;
+  readonly #rules: EbnfRules;
 
-  constructor(inJson: boolean) {
+  constructor(inJson: boolean, rules: EbnfRules) {
     this.#inJson = inJson;
+    this.#rules = rules;
   }
 
   /** `place`: ^ and $ may only stand at the ends of a whole alternative. `copies`: repetitions around it. */
@@ -107,7 +115,7 @@ class RegexWriter {
       case 'Group':
       case 'CapturingGroup': {
         const inner = element.alternatives.map((one) => this.alternative(one, 'part', copies, depth + 1));
-        return `(${inner.join(' | ')})`;
+        return `(${this.#rules.choice(inner)})`;
       }
       case 'Quantifier':
         return this.#quantifier(element, copies, depth);
@@ -150,7 +158,7 @@ class RegexWriter {
       ...escapes.map((one) => literal(JSON.stringify(String.fromCodePoint(one)).slice(1, -1))),
     ];
     if (alternatives.length === 0) throw new GrammarError('the pattern matches what no JSON string can have');
-    return choice(alternatives);
+    return this.#rules.choice(alternatives);
   }
 }
 

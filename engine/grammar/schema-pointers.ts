@@ -116,7 +116,7 @@ export function mergeSchemas(a: SchemaObject, b: unknown, path: string): SchemaO
       [main, ...beside].some((keyword) => schema[keyword] !== undefined);
     if ((isIn(a) || isIn(b)) && hasAny(a) && hasAny(b) && differ.length > 0) {
       throw new GrammarError(
-        `${path}: ${differ.join(' and ')} of two schemas that must both hold are not supported`,
+        `${path}: ${main} is not supported where two schemas must both hold and differ in ${differ.join(', ')}`,
       );
     }
   }

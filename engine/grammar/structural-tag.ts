@@ -3,7 +3,7 @@
 
 import { GrammarError, shown, within } from './grammar-error.ts';
 import { jsonSchemaToEbnf } from './json-schema.ts';
-import { regexToEbnf } from './regex.ts';
+import { regexGrammar } from './regex.ts';
 import { isObject } from './schema-pointers.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -56,7 +56,7 @@ const writers: Readonly<Record<string, (format: Fields, path: string, inner: Inn
   }),
   regex: ({ pattern }, path) => ({
     type: 'grammar',
-    grammar: `root ::= ${regexToEbnf(text(pattern, `${path}.pattern`, 1), 'text')}`,
+    grammar: regexGrammar(text(pattern, `${path}.pattern`, 1)),
   }),
   qwen_xml_parameter: ({ json_schema: schema }, path) => {
     if (!isObject(schema))
