@@ -177,9 +177,12 @@ export async function compileGrammar(
 
 /** "schema.properties.a: ..." says where in the field, "format.tags.1.content: schema...", in which tool. */
 function fromGrammarError({ message }: GrammarError, { field, tagFields }: WantedGrammar): ApiError {
-  const inTag = /^format\.(?:elements\.([01])\.)?tags\.(\d+)\.content: /.exec(message);
-  const at = (inTag?.[1] !== '0' && tagFields?.[Number(inTag?.[2])]) || field;
-  const inField = inTag === null ? message : message.slice(inTag[0].length);
-  const text = /^schema\b/.test(inField) ? inField.slice('schema'.length) : `: ${inField}`;
+  const [prefix = '', element, tag] =
+    /^format\.(?:elements\.([01])\.)?tags\.(\d+)\.content: /.exec(message) ?? [];
+  // Beside tools, element 0 is the wanted format itself.
+  const isTool = tag !== undefined && element !== '0';
+  const at = (isTool && tagFields?.[Number(tag)]) || field;
+  const rest = message.slice(tagFields === undefined ? 0 : prefix.length);
+  const text = /^schema\b/.test(rest) ? rest.slice('schema'.length) : `: ${rest}`;
   return new ApiError('invalid_value', at + text, at);
 }
