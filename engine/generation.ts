@@ -1,6 +1,7 @@
 // What a caller of the engine asks for and gets back. The server and embedders see these types and engine.ts,
 // no more.
 
+import type { Grammar } from './grammar/grammar.ts';
 import type { FinishReason, TokenLogprobs } from './messages.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -15,6 +16,8 @@ export interface GenerateRequest {
   sampling: SamplingParams;
   /** int32, lower is served earlier. Default 0. */
   priority?: number;
+  /** What the output must match, from Engine.compileGrammar; free text when absent. */
+  grammar?: Grammar | null;
   /** Name of an adapter that Engine.loadAdapter loaded; the model alone when absent. */
   adapter?: string | null;
   /** Requests share prefix-cache blocks only under equal salts. Default ''. */

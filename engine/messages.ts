@@ -1,6 +1,8 @@
 // What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are
 // transferred.
 
+import type { Grammar } from './grammar/grammar.ts';
+import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
@@ -52,6 +54,8 @@ export interface EngineRequest {
   /** -1 none, 0 sampled only, k alternatives. */
   numLogprobs: number;
   numPromptLogprobs: number;
+  /** What the output must match; null for free text. */
+  grammar: Grammar | null;
 }
 
 export type ToEngine =
@@ -61,6 +65,8 @@ export type ToEngine =
   | { type: 'addAdapter'; id: number; tensors: AdapterTensor[] }
   /** Requests that use it already run to their end. */
   | { type: 'removeAdapter'; id: number }
+  /** A matcher thread has started, or its successor; null when it could not be. */
+  | { type: 'matcherLane'; lane: number; thread: MatcherLane | null }
   | { type: 'stop' };
 
 /** Logprobs of one token position. */
@@ -85,8 +91,8 @@ export interface RequestTimes {
 export interface FinishedRequest {
   handle: number;
   reason: FinishReason;
-  /** The stop token id when a request's own stop token ended it. */
-  stopReason: number | null;
+  /** The stop token id when a request's own stop token ended it; a word when its grammar did. */
+  stopReason: number | string | null;
   numOutputTokens: number;
   /** null when it never ran. */
   times: RequestTimes | null;

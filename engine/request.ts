@@ -37,10 +37,14 @@ export class Request {
   numPromptLogprobsDone = 1;
   numPreemptions = 0;
   finishReason: FinishReason | null = null;
-  stopReason: number | null = null;
+  stopReason: number | string | null = null;
   scheduledMs: number | null = null;
   firstTokenMs: number | null = null;
   lastTokenMs: number | null = null;
+  /**
+   * The tokens that its grammar allows next are known; always so without a grammar. A step may not sample before.
+   */
+  isMaskReady = true;
   /** Tokens seen, for penalties; null when the request has none. */
   readonly tokenCounts: TokenCounts | null;
   readonly thinking: ThinkingBudget | null;
@@ -72,6 +76,11 @@ export class Request {
   /** Still to be computed, at least 1 while it runs. */
   get numMissingTokens(): number {
     return this.numTokens + this.numPendingTokens - this.numComputedTokens;
+  }
+
+  /** Of those, what a step may compute: the newest token waits for the mask of the one it would sample. */
+  get numComputableTokens(): number {
+    return this.numMissingTokens - (this.isMaskReady ? 0 : 1);
   }
 
   get wantsPromptLogprobs(): boolean {
@@ -106,6 +115,11 @@ export class Request {
   /** Tokens [start, end), not a copy. */
   tokens(start: number, end: number): Int32Array {
     return this.#tokenIds.subarray(start, end);
+  }
+
+  /** A step samples its next token, or its matcher is gone: what may come first is known, the rest is not. */
+  forgetMask(): void {
+    this.isMaskReady = this.spec.grammar === null || this.numPlannedOutputTokens === 0;
   }
 
   /** A pending token becomes known. */

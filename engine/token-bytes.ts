@@ -117,11 +117,25 @@ export class TokenBytes {
     return this.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
   }
 
+  /**
+   * Every token in GPT-2's alphabet, one character a byte. Empty are special tokens, which no grammar may use, and
+   * tokens with bytes that UTF-8 never has.
+   */
+  inByteAlphabet(): string[] {
+    const alphabet = characterOfByte();
+    return Array.from(this.#bytes, (bytes, id) => {
+      if (bytes === undefined || this.#special.has(id) || bytes.some(isNeverInUtf8)) return '';
+      return Array.from(bytes, (byte) => alphabet[byte]).join('');
+    });
+  }
+
   tokenText(tokenId: number): { text: string; bytes: Uint8Array } {
     const bytes = this.bytesOf(tokenId, false);
     return { text: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes };
   }
 }
+
+const isNeverInUtf8 = (byte: number) => byte === 0xc0 || byte === 0xc1 || byte > 0xf4;
 
 const space = 0x20;
 const noBytes = new Uint8Array(0);

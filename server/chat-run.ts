@@ -12,6 +12,8 @@ import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '
 import { ApiError } from './errors.ts';
 import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from './sampling.ts';
 import type { ChatRequest } from './schemas.ts';
+import { checkAllowedTokens, compileGrammar, holdsFromStart, wantedGrammar } from './structured-output.ts';
+import { toolGrammar } from './tools/tool-grammar.ts';
 import { truncated } from './truncation.ts';
 
 export interface ChatRun {
@@ -47,10 +49,18 @@ export async function startChat(
     keptSpecialTokens: marksOf(format, readsCalls),
     textLengths: !isPlain,
   });
+  const wanted = toolGrammar(body, format.toolParser, wantedGrammar(body));
+  checkAllowedTokens(body, wanted);
   const signal = clientGone(reply);
-  const rendered = await engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds));
+  const [rendered, grammar] = await Promise.all([
+    engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
+    compileGrammar(engine, wanted),
+  ]);
   const prompt = truncated(engine, rendered, body, maxTokens);
-  const promptEnd = promptEndOf(format, rendered.text, continuedText(body));
+  const promptEnd =
+    wanted !== null && holdsFromStart(wanted)
+      ? 'after reasoning'
+      : promptEndOf(format, rendered.text, continuedText(body));
   const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;
   sampling.thinkingLimit = budget < 0 ? null : await thinkingLimit(engine, format, budget, promptEnd);
   sampling.badWords = await badWordTokens(engine, body.bad_words ?? []);
@@ -63,6 +73,7 @@ export async function startChat(
       priority: body.priority ?? 0,
       cacheSalt: cacheSaltOf(request, body.cache_salt),
       adapter,
+      grammar,
       arrivalMs: request.arrivalMs,
       signal,
     });

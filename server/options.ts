@@ -76,6 +76,7 @@ export const serveOptions: readonly Option[] = [
 
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
   { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },
+  { group: 'Limits', name: 'grammar-timeout', kind: seconds, fallback: 10, help: 'seconds that compiling a JSON schema, regex or grammar may take; what takes longer is refused' },
   { group: 'Limits', name: 'body-limit', kind: { type: 'bytes' }, fallback: '32MiB', help: 'bytes of a request’s body' },
 
   { group: 'Logs', name: 'log-level', kind: choice('debug', 'info', 'warn', 'error', 'silent'), fallback: 'info', help: 'least level that is logged' },

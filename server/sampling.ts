@@ -13,13 +13,7 @@ import { shown } from './validation.ts';
 const unsupported: ReadonlyArray<
   readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
 > = [
-  ['tool_choice', (value) => value !== 'none' && value !== 'auto', '"none" or "auto"'],
-  ['response_format', (value) => (value as { type?: unknown }).type !== 'text', '{"type": "text"}'],
-  ['structured_outputs', () => true, 'requests without it'],
-  ['guided_json', () => true, 'requests without it'],
-  ['guided_regex', () => true, 'requests without it'],
-  ['guided_choice', () => true, 'requests without it'],
-  ['guided_grammar', () => true, 'requests without it'],
+  ['guided_whitespace_pattern', () => true, 'requests without it'],
   ['use_beam_search', (value) => value !== false, 'false'],
   ['best_of', () => true, 'n without best_of'],
   ['suffix', (value) => value !== '', 'requests without it'],

@@ -13,6 +13,10 @@ const flag = Type.Boolean();
 const oneOf = <T extends string>(...names: T[]) =>
   Type.Unsafe<T>(Type.Union(names.map((name) => Type.Literal(name))));
 
+/** A JSON schema, or something like it: looked at when it is compiled. */
+const schema = Type.Record(Type.String(), Type.Unknown());
+const maxGrammarLength = 262_144;
+
 /** Fields that chat and text completions share. */
 const sampling = {
   model: maybe(text(1000)),
@@ -67,6 +71,32 @@ const sampling = {
   cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
   return_token_ids: maybe(flag),
   add_special_tokens: maybe(flag),
+  response_format: maybe(
+    Type.Object({
+      type: text(100),
+      json_schema: maybe(
+        Type.Object({
+          name: maybe(text(1000)),
+          description: maybe(text(100_000)),
+          schema: maybe(schema),
+          strict: maybe(flag),
+        }),
+      ),
+    }),
+  ),
+  structured_outputs: maybe(
+    Type.Object(
+      {
+        json: maybe(Type.Union([schema, text(maxGrammarLength)])),
+        regex: maybe(text(maxGrammarLength)),
+        choice: maybe(Type.Array(text(10_000), { minItems: 1, maxItems: 10_000 })),
+        grammar: maybe(text(maxGrammarLength)),
+        json_object: maybe(flag),
+        structural_tag: maybe(Type.Union([schema, text(maxGrammarLength)])),
+      },
+      { description: 'One of the kinds.' },
+    ),
+  ),
   user: maybe(text(10_000)),
 };
 
@@ -100,7 +130,7 @@ const functionName = Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w
 const functionTool = Type.Object({
   name: functionName,
   description: maybe(text(100_000)),
-  parameters: maybe(Type.Record(Type.String(), Type.Unknown())),
+  parameters: maybe(schema),
   strict: maybe(flag),
 });
 const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
@@ -134,7 +164,14 @@ export const chatRequest = Type.Object({
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
-  tool_choice: maybe(Type.Unknown({ description: '"auto" or "none".' })),
+  tool_choice: maybe(
+    Type.Union([
+      Type.Literal('none'),
+      Type.Literal('auto'),
+      Type.Literal('required'),
+      Type.Object({ type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) }),
+    ]),
+  ),
   parallel_tool_calls: maybe(flag),
   functions: maybe(Type.Array(functionTool, { maxItems: 512, description: 'The older form of tools.' })),
   function_call: maybe(

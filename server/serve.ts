@@ -77,6 +77,7 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
     enablePrefixCaching: values['enable-prefix-caching'] as boolean,
     maxLogprobs: values['max-logprobs'] as number,
     maxLoras: values['max-loras'] as number,
+    grammarTimeoutMs: 1000 * (values['grammar-timeout'] as number),
     maxCpuLoras: values['max-cpu-loras'] as number,
     maxLoraRank: values['max-lora-rank'] as number,
     threads: values.threads as number | null,

@@ -1,7 +1,7 @@
 // POST /v1/completions: one text, a list of texts, token ids, or a list of those; n choices each.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
+import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
 import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
@@ -9,6 +9,7 @@ import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts'
 import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type CompletionRequest, completionRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { checkAllowedTokens, compileGrammar, wantedGrammar } from '../structured-output.ts';
 import { truncated } from '../truncation.ts';
 import { UsageCount } from '../usage.ts';
 
@@ -60,6 +61,7 @@ function startRuns(
   prompts: readonly Prompt[],
   badWords: number[][],
   adapter: string | null,
+  grammar: Grammar | null,
   signal: AbortSignal,
   stop: AbortController,
 ): Run[] {
@@ -82,6 +84,7 @@ function startRuns(
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
         adapter,
+        grammar,
         arrivalMs: request.arrivalMs,
         signal: AbortSignal.any([signal, stop.signal]),
       }),
@@ -107,10 +110,16 @@ export function completionRoutes(app: FastifyInstance, context: Context): void {
       );
     }
     const signal = clientGone(reply);
-    const prompts = await encodePrompts(context, body);
-    const badWords = await badWordTokens(context.engine, body.bad_words ?? []);
+    const wanted = wantedGrammar(body);
+    checkAllowedTokens(body, wanted);
+    const [prompts, badWords, grammar] = await Promise.all([
+      encodePrompts(context, body),
+      badWordTokens(context.engine, body.bad_words ?? []),
+      compileGrammar(context.engine, wanted),
+    ]);
     if (signal.aborted) return reply.hijack();
-    const runs = startRuns(context, request, body, prompts, badWords, adapter, signal, new AbortController());
+    const stop = new AbortController();
+    const runs = startRuns(context, request, body, prompts, badWords, adapter, grammar, signal, stop);
     const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     const envelope: Envelope = {
       id: `cmpl-${request.id}`,
