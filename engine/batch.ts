@@ -1,6 +1,7 @@
 // Writes a step's plan into the arena's arrays (native/batch.h). The only place where requests become
 // numbers.
 
+import { allowsMoreThan, maskWords } from './grammar/grammar.ts';
 import { maxLogitBias, type NativeModel } from './native.ts';
 import type { Request } from './request.ts';
 import type { ScheduledRequest, StepPlan } from './scheduler.ts';
@@ -24,12 +25,21 @@ export interface BatchLayout {
   blockSize: number;
   /** Entries of one row of the block table. */
   maxBlocksPerSeq: number;
+  vocabSize: number;
 }
+
+/** The tokens that a request's grammar allows next, one bit each; null without a grammar. */
+export type MaskOf = (request: Request) => Uint32Array | null;
 
 /** vLLM's floor: below it the division of logits by the temperature loses its meaning in f32. */
 const minTemperature = 0.01;
 
-export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayout): FilledBatch {
+export function fillBatch(
+  model: NativeModel,
+  plan: StepPlan,
+  layout: BatchLayout,
+  maskOf: MaskOf,
+): FilledBatch {
   const { batch } = model;
   const rows: LogitsRow[] = [];
   let token = 0;
@@ -43,7 +53,8 @@ export function fillBatch(model: NativeModel, plan: StepPlan, layout: BatchLayou
     batch.loraRows[seq] = scheduled.request.adapterSlot;
     fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
   });
-  fillLists(model, rows);
+  const masks = fillMasks(model, rows, layout, maskOf);
+  fillLists(model, rows, masks);
   rows.forEach(({ request, promptPosition }, row) => {
     if (promptPosition === null) request.pendingRow = row;
   });
@@ -132,11 +143,42 @@ function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number,
   batch.grammarRows[row] = -1;
 }
 
+/** What the grammar allows, or the request; the server lets none have both. */
+function allowedOf({ allowedTokens }: Request, mask: Uint32Array | null): Uint32Array | null {
+  return mask ?? allowedTokens;
+}
+
+/** The masks of the rows that sample under a grammar, each in the bitmask's row of its sequence. */
+function fillMasks(
+  { batch }: NativeModel,
+  rows: readonly LogitsRow[],
+  { vocabSize }: BatchLayout,
+  maskOf: MaskOf,
+): Map<number, Uint32Array> {
+  const masks = new Map<number, Uint32Array>();
+  rows.forEach(({ request, promptPosition }, row) => {
+    const mask = promptPosition === null ? allowedOf(request, maskOf(request)) : null;
+    if (mask === null) return;
+    const bitmaskRow = request.row as number;
+    const start = bitmaskRow * maskWords(vocabSize);
+    // A list of allowed tokens ends with its last.
+    batch.grammarBitmask.fill(0, start, start + maskWords(vocabSize));
+    batch.grammarBitmask.set(mask, start);
+    batch.grammarRows[row] = bitmaskRow;
+    masks.set(row, mask);
+  });
+  return masks;
+}
+
 /**
  * The sparse lists: tokens seen (where a penalty needs them) and logit_bias, with stop tokens forbidden
  * before minTokens.
  */
-function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
+function fillLists(
+  model: NativeModel,
+  rows: readonly LogitsRow[],
+  masks: ReadonlyMap<number, Uint32Array>,
+): void {
   const sampling = ({ request, promptPosition }: LogitsRow) => (promptPosition === null ? request : null);
   const numCounts = rows.reduce((sum, row) => sum + numCountsOf(sampling(row)), 0);
   if (numCounts > model.batch.tokenCountIds.length) model.reserveTokenCounts(2 * numCounts);
@@ -157,7 +199,7 @@ function fillLists(model: NativeModel, rows: readonly LogitsRow[]): void {
       }
     }
     if (request !== null) {
-      for (const [tokenId, value] of biasOf(request)) {
+      for (const [tokenId, value] of biasOf(request, masks.get(i))) {
         batch.logitBiasIds[bias] = tokenId;
         batch.logitBiasValues[bias++] = value;
       }
@@ -177,13 +219,20 @@ function numCountsOf(request: Request | null): number {
   return request.tokenCounts.size + (isFedBack(request) ? 1 : 0);
 }
 
-function biasOf({ spec, numPlannedOutputTokens }: Request): ReadonlyArray<readonly [number, number]> {
+/** Outweighs every logit, and leaves room for the arithmetic of f32. */
+const forcingBias = 1e9;
+
+function biasOf(request: Request, mask: Uint32Array | undefined): ReadonlyArray<readonly [number, number]> {
+  const { spec, numPlannedOutputTokens } = request;
   // The one that this step samples is planned as well.
-  if (numPlannedOutputTokens > spec.minTokens) return spec.logitBias;
-  const forbidden = [...spec.eosTokenIds, ...spec.stopTokenIds].map(
-    (id) => [id, Number.NEGATIVE_INFINITY] as const,
-  );
-  const all = [...spec.logitBias, ...forbidden];
+  const ends = numPlannedOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
+  const unwanted = [...ends, ...request.forbiddenTokenIds];
+  // Where nothing else is allowed, neither minTokens nor bad words can be had.
+  const forbidden = mask === undefined || allowsMoreThan(mask, unwanted) ? unwanted : [];
+  const forced = request.thinking?.forcedTokenId ?? null;
+  if (forbidden.length === 0 && forced === null) return spec.logitBias;
+  const all = [...spec.logitBias, ...forbidden.map((id) => [id, Number.NEGATIVE_INFINITY] as const)];
+  if (forced !== null) all.push([forced, forcingBias]);
   if (all.length > maxLogitBias) throw new Error(`${all.length} logit_bias entries exceed ${maxLogitBias}`);
   return all;
 }

@@ -69,7 +69,8 @@ export class Choice {
     const endsInStopToken = finish?.reason === 'stop' && this.#stopTokens.has(tokenIds.at(-1) ?? -1);
     const textTokenIds =
       endsInStopToken && !this.#sampling.includeStopStrInOutput ? tokenIds.slice(0, -1) : tokenIds;
-    let text = this.#detokenizer.push(textTokenIds);
+    const textLengths: number[] = [];
+    let text = this.#detokenizer.push(textTokenIds, textLengths);
     const stop = this.#detokenizer.stopped;
     let stopReason: string | number | null = null;
     if (stop !== null) {
@@ -84,20 +85,22 @@ export class Choice {
       stopReason = finish.stopReason;
     }
     this.numOutputTokens += tokenIds.length;
-    return this.#delta(text, tokenIds, logprobs, stopReason);
+    if (textLengths.length < tokenIds.length) textLengths.push(0);
+    return this.#delta(text, tokenIds, logprobs, textLengths, stopReason);
   }
 
   /** Ends the choice here and now, without the engine's word: aborted by its caller, or the engine died. */
   end(reason: 'abort' | 'error'): CompletionDelta | null {
     if (this.finishReason !== null) return null;
     this.finishReason = reason;
-    return this.#delta('', [], [], null);
+    return this.#delta('', [], [], [], null);
   }
 
   #delta(
     text: string,
     tokenIds: number[],
     logprobs: TokenLogprobs[],
+    textLengths: number[],
     stopReason: string | number | null,
   ): CompletionDelta {
     const promptLogprobs = this.promptLogprobs;
@@ -107,6 +110,7 @@ export class Choice {
       text,
       tokenIds,
       logprobs: this.#sampling.logprobs === null ? null : logprobs,
+      textLengths: this.#sampling.textLengths ? textLengths : null,
       promptLogprobs,
       finishReason: this.finishReason,
       stopReason,
@@ -118,6 +122,7 @@ export class Choice {
 function merge(into: CompletionDelta, next: CompletionDelta): void {
   into.text += next.text;
   for (const tokenId of next.tokenIds) into.tokenIds.push(tokenId);
+  if (into.textLengths !== null && next.textLengths !== null) into.textLengths.push(...next.textLengths);
   if (into.logprobs !== null && next.logprobs !== null) into.logprobs.push(...next.logprobs);
   into.promptLogprobs ??= next.promptLogprobs;
   into.finishReason = next.finishReason;

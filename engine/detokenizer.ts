@@ -15,12 +15,14 @@ export interface TextStop {
 
 export type DetokenizerOptions = Pick<
   SamplingParams,
-  'stop' | 'includeStopStrInOutput' | 'skipSpecialTokens' | 'minTokens'
+  'stop' | 'includeStopStrInOutput' | 'skipSpecialTokens' | 'keptSpecialTokens' | 'minTokens'
 >;
 
 export class Detokenizer {
   readonly #tokens: TokenBytes;
   readonly #options: DetokenizerOptions;
+  /** Special tokens that are not left out. */
+  readonly #kept: ReadonlySet<number | undefined>;
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   /** Text that is not out yet: a possible beginning of a stop string. */
   #held = '';
@@ -36,6 +38,7 @@ export class Detokenizer {
   constructor(tokens: TokenBytes, promptTokenIds: Iterable<number>, options: DetokenizerOptions) {
     this.#tokens = tokens;
     this.#options = options;
+    this.#kept = new Set(options.keptSpecialTokens.map((text) => tokens.addedTokenId(text)));
     this.#isFirst = true;
     for (const id of promptTokenIds) {
       if (tokens.isSpecial(id)) continue;
@@ -49,13 +52,14 @@ export class Detokenizer {
     return this.#stop;
   }
 
-  /** Takes the next tokens and returns the text that is certain now. */
-  push(tokenIds: Iterable<number>): string {
+  /** Takes the next tokens and returns the text that is certain now. `lengths` gets that of each token. */
+  push(tokenIds: Iterable<number>, lengths: number[] = []): string {
     let out = '';
     for (const tokenId of tokenIds) {
       if (this.#stop !== null) break;
       this.#numTokens++;
       const text = this.#textOf(tokenId);
+      lengths.push(text.length);
       if (text !== '') out += this.#filter(text);
     }
     return out;
@@ -70,7 +74,8 @@ export class Detokenizer {
   }
 
   #textOf(tokenId: number): string {
-    if (this.#options.skipSpecialTokens && this.#tokens.isSpecial(tokenId)) return '';
+    const { skipSpecialTokens } = this.#options;
+    if (skipSpecialTokens && this.#tokens.isSpecial(tokenId) && !this.#kept.has(tokenId)) return '';
     const bytes = this.#tokens.bytesOf(tokenId, this.#isFirst);
     let text = this.#decoder.decode(bytes, { stream: true });
     if (this.#isFirst && this.#tokens.stripsFirstSpace && text.startsWith(' ')) text = text.slice(1);

@@ -4,8 +4,16 @@
 import { AdapterSlots } from './adapter-slots.ts';
 import { type BatchLayout, fillBatch, type LogitsRow } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
+import type { MaskNews, MatcherApi } from './grammar/matchers.ts';
 import { KvCache } from './kv-cache.ts';
-import type { FinishedRequest, StepOutput, StepStats, ToEngine, TokenLogprobs } from './messages.ts';
+import type {
+  FinishedRequest,
+  FinishReason,
+  StepOutput,
+  StepStats,
+  ToEngine,
+  TokenLogprobs,
+} from './messages.ts';
 import type { NativeModel } from './native.ts';
 import { Request } from './request.ts';
 import { Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
@@ -17,7 +25,12 @@ export interface EngineLoopOptions extends SchedulerLimits {
   maxLogprobs: number;
   /** Adapter slots of the model. */
   maxLoras: number;
+  vocabSize: number;
 }
+
+/** A step waits for masks for this part of the time that the one before took, and for 2 ms at least. */
+const maskPatience = 0.25;
+const minMaskPatienceMs = 2;
 
 export class EngineLoop {
   readonly #model: NativeModel;
@@ -28,19 +41,23 @@ export class EngineLoop {
   readonly #kvCache: KvCache;
   readonly #adapters: AdapterSlots;
   readonly #scheduler: Scheduler;
+  readonly #matchers: MatcherApi;
   readonly #requests = new Map<number, Request>();
   /** Ended since the last output. */
   #finished: FinishedRequest[] = [];
   /** Rows of the step that is launched and not collected. */
   #inFlight: readonly LogitsRow[] | null = null;
+  #lastStepMs = 0;
 
-  constructor(model: NativeModel, options: EngineLoopOptions, nowMs: () => number) {
+  constructor(model: NativeModel, options: EngineLoopOptions, matchers: MatcherApi, nowMs: () => number) {
     this.#model = model;
     this.#nowMs = nowMs;
+    this.#matchers = matchers;
     this.#maxLogprobs = options.maxLogprobs;
     this.#layout = {
       blockSize: options.blockSize,
       maxBlocksPerSeq: Math.ceil(options.maxModelLen / options.blockSize),
+      vocabSize: options.vocabSize,
     };
     this.#pool = new BlockPool(options.numBlocks);
     this.#kvCache = new KvCache(this.#pool, options.blockSize, options.enablePrefixCaching);
@@ -71,8 +88,7 @@ export class EngineLoop {
           const request = this.#requests.get(handle);
           // One that ended on its own in the meantime has been reported.
           if (request === undefined) continue;
-          this.#scheduler.finish(request, 'abort');
-          this.#reportFinished(request);
+          this.#finish(request, 'abort');
         }
         return;
       case 'addAdapter':
@@ -80,6 +96,9 @@ export class EngineLoop {
         return;
       case 'removeAdapter':
         this.#adapters.remove(message.id);
+        return;
+      case 'matcherLane':
+        this.#matchers.setLane(message.lane, message.thread);
         return;
       case 'resetPrefixCache':
         this.#kvCache.forgetFree();
@@ -89,23 +108,78 @@ export class EngineLoop {
 
   /**
    * Launches a step and reports one: the same, or the one before, which a device has computed meanwhile. With
-   * nothing to compute only the report of what ended without a step.
+   * nothing to compute only the report of what ended without a step. Null when all that could run waits for masks.
    */
-  step(): StepOutput {
+  step(): StepOutput | null {
+    this.#receiveMasks();
     const startMs = this.#nowMs();
     const plan = this.#scheduler.schedule(startMs);
+    this.#moveMatchers(plan);
     const launched = this.#launch(plan);
     const done = this.#model.isAsync ? this.#inFlight : launched;
     this.#inFlight = this.#model.isAsync ? launched : null;
     if (done !== null) this.#model.collect();
-    return this.#update(done ?? [], this.#emptyStats(plan), startMs);
+    const isIdle = launched === null && done === null && this.#finished.length === 0;
+    if (isIdle && this.#matchers.numAwaited > 0) return null;
+    const output = this.#update(done ?? [], this.#emptyStats(plan), startMs);
+    this.#matchers.post();
+    this.#lastStepMs = output.stats.stepMs;
+    return output;
   }
 
   #launch(plan: StepPlan): readonly LogitsRow[] | null {
     if (plan.scheduled.length === 0) return null;
-    const { numTokens, numSeqs, rows } = fillBatch(this.#model, plan, this.#layout);
+    const maskOf = (request: Request) => this.#maskOf(request);
+    const { numTokens, numSeqs, rows } = fillBatch(this.#model, plan, this.#layout, maskOf);
     this.#model.launch(numTokens, numSeqs, rows.length);
     return rows;
+  }
+
+  #maskOf(request: Request): Uint32Array | null {
+    const { grammar } = request.spec;
+    if (grammar === null) return null;
+    return request.numOutputTokens === 0 ? grammar.firstMask : this.#matchers.mask(request);
+  }
+
+  #receiveMasks(): void {
+    if (this.#matchers.numAwaited === 0) return;
+    const patienceMs = Math.max(minMaskPatienceMs, maskPatience * this.#lastStepMs);
+    for (const { request, news } of this.#matchers.receive(patienceMs)) {
+      if (request.finishReason === null) this.#onMask(request, news);
+    }
+    this.#matchers.post();
+  }
+
+  #onMask(request: Request, news: MaskNews): void {
+    switch (news) {
+      case 'open':
+        request.isMaskReady = true;
+        return;
+      case 'complete':
+        // Sampling the end-of-sequence token would say nothing new.
+        this.#finish(request, 'stop');
+        return;
+      case 'lost':
+        this.#finish(request, 'abort', 'grammar_timeout');
+        return;
+      case 'failed':
+        this.#finish(request, 'error');
+        return;
+    }
+  }
+
+  /** A matcher stands for a row: it comes with it, and goes with it. */
+  #moveMatchers({ admitted, preempted }: StepPlan): void {
+    for (const request of preempted) this.#matchers.close(request);
+    for (const request of admitted) {
+      if (request.spec.grammar !== null) this.#matchers.open(request, request.spec.grammar.lane);
+    }
+    this.#matchers.post();
+  }
+
+  #finish(request: Request, reason: FinishReason, stopReason: string | null = null): void {
+    this.#scheduler.finish(request, reason, stopReason);
+    this.#reportFinished(request);
   }
 
   #update(rows: readonly LogitsRow[], stats: StepStats, startMs: number): StepOutput {
@@ -143,6 +217,7 @@ export class EngineLoop {
       request.lastTokenMs = timeMs;
       this.#scheduler.appendToken(request, tokenId);
       if (request.finishReason !== null) this.#reportFinished(request);
+      else this.#matchers.advance(request, tokenId);
     });
     output.handles = Int32Array.from(handles);
     output.tokenIds = Int32Array.from(tokenIds);
@@ -205,6 +280,7 @@ export class EngineLoop {
   #reportFinished(request: Request): void {
     const { scheduledMs, firstTokenMs, lastTokenMs } = request;
     this.#requests.delete(request.spec.handle);
+    this.#matchers.close(request);
     if (request.spec.adapterId !== null) this.#adapters.close(request.spec.adapterId);
     this.#finished.push({
       handle: request.spec.handle,

@@ -77,6 +77,8 @@ export interface EngineOptions {
   cpuVariant?: 'avx512' | 'avx2' | 'portable' | null;
   /** Jinja text that replaces the model's own chat template. */
   chatTemplate?: string | null;
+  /** A schema, regex or grammar that takes longer to compile is refused. Default 10,000. */
+  grammarTimeoutMs?: number;
   observer?: EngineObserver;
 }
 

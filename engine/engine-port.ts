@@ -3,6 +3,7 @@
 
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { nowMs } from './clock.ts';
+import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { EngineRequest, EngineThreadOptions, FromEngine, StepOutput, ToEngine } from './messages.ts';
 
@@ -99,6 +100,15 @@ export class EnginePort {
     this.#post({ type: 'removeAdapter', id });
   }
 
+  /** [0] is the inbox counter that the engine thread sleeps on. */
+  get signals(): SharedArrayBuffer {
+    return this.#signals.buffer as SharedArrayBuffer;
+  }
+
+  setMatcherLane(lane: number, thread: MatcherLane | null): void {
+    this.#post({ type: 'matcherLane', lane, thread }, thread === null ? [] : [thread.port]);
+  }
+
   resetPrefixCache(): void {
     this.#post({ type: 'resetPrefixCache' });
   }
@@ -119,7 +129,7 @@ export class EnginePort {
     this.#port.close();
   }
 
-  #post(message: ToEngine, transfer: ArrayBuffer[] = []): void {
+  #post(message: ToEngine, transfer: (ArrayBuffer | MessagePort)[] = []): void {
     if (this.#cause !== null) return;
     this.#port.postMessage(message, transfer);
     Atomics.add(this.#signals, inboxWord, 1);

@@ -5,6 +5,7 @@
 import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { nowMs } from './clock.ts';
 import { EngineLoop } from './engine-loop.ts';
+import { Matchers } from './grammar/matchers.ts';
 import type { EngineThreadOptions, FromEngine, ToEngine } from './messages.ts';
 import { type NativeModel, openNativeModel } from './native.ts';
 import { NullModel } from './null-model.ts';
@@ -24,11 +25,7 @@ const blocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
 
 function openModel(): NativeModel {
   if (options.model === null)
-    return new NullModel(
-      { ...options, maxBlocksPerSeq: blocksPerSeq },
-      options.vocabSize,
-      options.nullStepMs,
-    );
+    return new NullModel({ ...options, maxBlocksPerSeq: blocksPerSeq }, options.nullStepMs);
   return openNativeModel(options.model.config, options.model.files, options.model.options);
 }
 
@@ -79,7 +76,8 @@ function start(): EngineLoop {
     blockSize: options.blockSize,
     maxModelLen: options.maxModelLen,
   });
-  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, nowMs);
+  const matchers = new Matchers(signals, options.vocabSize);
+  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, matchers, nowMs);
 }
 
 /** Hands every waiting message to the loop; false when one says stop. */
@@ -99,7 +97,8 @@ function run(): void {
     // The counter is read before the messages: one that comes in between makes the wait below return at once.
     const seen = Atomics.load(signals, inboxWord);
     if (!drain(loop)) return;
-    if (loop.hasWork) post(loop.step());
+    const output = loop.hasWork ? loop.step() : null;
+    if (output !== null) post(output);
     else Atomics.wait(signals, inboxWord, seen, idleSleepMs);
   }
 }

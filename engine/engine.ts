@@ -8,6 +8,9 @@ import { Detokenizer } from './detokenizer.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
 import type { CompletionDelta, GenerateRequest } from './generation.ts';
+import type { Grammar, GrammarRequest, Vocabulary } from './grammar/grammar.ts';
+import { GrammarPool } from './grammar/grammar-pool.ts';
+import { MatcherThreads } from './grammar/matcher-threads.ts';
 import { InFlight } from './in-flight.ts';
 import { loadAdapter } from './lora-adapter.ts';
 import type { EngineRequest, StepOutput, StepStats } from './messages.ts';
@@ -23,11 +26,15 @@ import { readTokenizer } from './tokenizer-file.ts';
 
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
+export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
+export { GrammarError } from './grammar/grammar-error.ts';
+export { GrammarQueueFullError } from './grammar/grammar-pool.ts';
 export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
+export type { ThinkingLimit } from './thinking-budget.ts';
 
 export interface EngineDescription {
   modelPath: string;
@@ -102,6 +109,11 @@ export interface EngineApi {
   /** One token alone, as logprobs report it: its bytes, and as text (U+FFFD for incomplete UTF-8). */
   tokenText(tokenId: number): { text: string; bytes: Uint8Array };
   /**
+   * Compiles what an output must match, for generate(). Throws GrammarError when it is not valid, too large or
+   * takes too long, GrammarQueueFullError when too many wait.
+   */
+  compileGrammar(request: GrammarRequest): Promise<Grammar>;
+  /**
    * Starts n choices at once and returns their deltas in the order they come. Throws RequestError or
    * EngineEndedError before anything runs. Ending the iteration early, or request.signal, aborts what still
    * runs.
@@ -149,6 +161,8 @@ export class Engine implements EngineApi {
   readonly #prompts: PromptPool;
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
+  readonly #grammars: GrammarPool;
+  readonly #matchers: MatcherThreads;
   readonly #inFlight: InFlight;
   readonly #eosTokenIds: readonly number[];
   readonly #modelConfig: ModelConfig;
@@ -206,6 +220,21 @@ export class Engine implements EngineApi {
     this.#prompts = prompts;
     this.#tokens = tokens;
     this.#port = port;
+    const vocabulary: Vocabulary = {
+      tokens: tokens.inByteAlphabet().slice(0, model.config.vocabSize),
+      vocabSize: model.config.vocabSize,
+      stopTokenIds: model.eosTokenIds,
+    };
+    const timeoutMs = options.grammarTimeoutMs ?? 10_000;
+    this.#grammars = new GrammarPool({ vocabulary, timeoutMs });
+    this.#matchers = new MatcherThreads({
+      vocabulary,
+      maxNumSeqs: options.maxNumSeqs ?? 256,
+      engineSignals: port.signals,
+      // What compiled once in time does so again, on a busy machine too.
+      compileTimeoutMs: 4 * timeoutMs,
+      onLane: (lane, thread) => port.setMatcherLane(lane, thread),
+    });
     this.#eosTokenIds = model.eosTokenIds;
     this.#modelConfig = model.config;
     this.#maxLoraRank = options.maxLoraRank ?? 64;
@@ -265,11 +294,16 @@ export class Engine implements EngineApi {
     return this.#tokens.tokenText(tokenId);
   }
 
+  async compileGrammar(request: GrammarRequest): Promise<Grammar> {
+    return this.#grammars.compile(request);
+  }
+
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
     if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
     const { sampling } = request;
     const maxTokens = this.#checkRequest(request);
     if (request.adapter != null) this.#adapterId(request.adapter);
+    if (request.grammar != null) this.#matchers.ensure(request.grammar.lane);
     const handles: number[] = [];
     const abort = () => this.#inFlight.abort(handles);
     const stream = new CompletionStream(sampling.n, abort);
@@ -335,7 +369,12 @@ export class Engine implements EngineApi {
 
   async close(): Promise<void> {
     this.#inFlight.endAll('abort');
-    await Promise.all([this.#port.close(), this.#prompts.close()]);
+    await Promise.all([
+      this.#port.close(),
+      this.#prompts.close(),
+      this.#grammars.close(),
+      this.#matchers.close(),
+    ]);
   }
 
   #onStep(output: StepOutput): void {
@@ -355,9 +394,12 @@ export class Engine implements EngineApi {
         'prompt',
       );
     }
-    if (sampling.logitBias.length + sampling.stopTokenIds.length + this.#eosTokenIds.length > maxLogitBias) {
+    // The one more is a token that ends the reasoning.
+    const { logitBias, stopTokenIds, badWords } = sampling;
+    const numBiased = logitBias.length + stopTokenIds.length + this.#eosTokenIds.length + badWords.length + 1;
+    if (numBiased > maxLogitBias) {
       throw new RequestError(
-        `more than ${maxLogitBias} logit_bias entries and stop tokens together`,
+        `more than ${maxLogitBias} logit_bias entries, bad words and stop tokens together`,
         'logitBias',
       );
     }
@@ -379,6 +421,8 @@ export class Engine implements EngineApi {
     for (const [param, ids] of [
       ['logitBias', sampling.logitBias.map(([id]) => id)],
       ['stopTokenIds', sampling.stopTokenIds],
+      ['badWords', sampling.badWords.flat()],
+      ['allowedTokenIds', sampling.allowedTokenIds ?? []],
     ] as const) {
       const unknown = ids.find((id) => id < 0 || id >= vocabSize);
       if (unknown !== undefined) {
@@ -393,7 +437,7 @@ export class Engine implements EngineApi {
 
   #engineRequest(
     handle: number,
-    { promptTokenIds, sampling, priority, cacheSalt, adapter }: GenerateRequest,
+    { promptTokenIds, sampling, priority, cacheSalt, adapter, grammar }: GenerateRequest,
     maxTokens: number,
     arrivalMs: number,
     seed: bigint,
@@ -415,6 +459,9 @@ export class Engine implements EngineApi {
       presencePenalty: sampling.presencePenalty,
       frequencyPenalty: sampling.frequencyPenalty,
       logitBias: sampling.logitBias,
+      badWords: sampling.badWords,
+      allowedTokenIds: sampling.allowedTokenIds,
+      thinkingLimit: sampling.thinkingLimit,
       seed: seedWords(seed),
       maxTokens,
       minTokens: Math.min(sampling.minTokens, maxTokens),
@@ -422,6 +469,7 @@ export class Engine implements EngineApi {
       stopTokenIds: sampling.stopTokenIds,
       numLogprobs: sampling.logprobs ?? -1,
       numPromptLogprobs: sampling.promptLogprobs ?? -1,
+      grammar: grammar ?? null,
     };
   }
 

@@ -1,6 +1,7 @@
 // What a caller of the engine asks for and gets back. The server and embedders see these types and engine.ts,
 // no more.
 
+import type { Grammar } from './grammar/grammar.ts';
 import type { FinishReason, TokenLogprobs } from './messages.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -15,6 +16,8 @@ export interface GenerateRequest {
   sampling: SamplingParams;
   /** int32, lower is served earlier. Default 0. */
   priority?: number;
+  /** What the output must match, from Engine.compileGrammar; free text when absent. */
+  grammar?: Grammar | null;
   /** Name of an adapter that Engine.loadAdapter loaded; the model alone when absent. */
   adapter?: string | null;
   /** Requests share prefix-cache blocks only under equal salts. Default ''. */
@@ -37,6 +40,11 @@ export interface CompletionDelta {
   tokenIds: number[];
   /** Null unless asked for. `text` of each token: see Engine.tokenText. */
   logprobs: TokenLogprobs[] | null;
+  /**
+   * Null unless asked for. UTF-16 units that each of tokenIds adds to the text, before stop strings are cut
+   * off: a character counts for the token that completes it.
+   */
+  textLengths: number[] | null;
   /** Positions 1.. of the prompt; on the first delta of choice 0 when asked for, else null. */
   promptLogprobs: TokenLogprobs[] | null;
   /** Set on the choice's last delta, exactly once. */

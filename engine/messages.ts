@@ -1,9 +1,12 @@
 // What passes between the HTTP thread and the engine thread. Plain data, structured-cloned; token arrays are
 // transferred.
 
+import type { Grammar } from './grammar/grammar.ts';
+import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
+import type { ThinkingLimit } from './thinking-budget.ts';
 
 /** Why a request ended. `error` is ours; everything else is normal operation. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
@@ -35,6 +38,9 @@ export interface EngineRequest {
   presencePenalty: number;
   frequencyPenalty: number;
   logitBias: ReadonlyArray<readonly [number, number]>;
+  badWords: ReadonlyArray<readonly number[]>;
+  allowedTokenIds: readonly number[] | null;
+  thinkingLimit: ThinkingLimit | null;
   /** Low and high word. */
   seed: readonly [number, number];
   maxTokens: number;
@@ -48,6 +54,8 @@ export interface EngineRequest {
   /** -1 none, 0 sampled only, k alternatives. */
   numLogprobs: number;
   numPromptLogprobs: number;
+  /** What the output must match; null for free text. */
+  grammar: Grammar | null;
 }
 
 export type ToEngine =
@@ -57,6 +65,8 @@ export type ToEngine =
   | { type: 'addAdapter'; id: number; tensors: AdapterTensor[] }
   /** Requests that use it already run to their end. */
   | { type: 'removeAdapter'; id: number }
+  /** A matcher thread has started, or its successor; null when it could not be. */
+  | { type: 'matcherLane'; lane: number; thread: MatcherLane | null }
   | { type: 'stop' };
 
 /** Logprobs of one token position. */
@@ -81,8 +91,8 @@ export interface RequestTimes {
 export interface FinishedRequest {
   handle: number;
   reason: FinishReason;
-  /** The stop token id when a request's own stop token ended it. */
-  stopReason: number | null;
+  /** The stop token id when a request's own stop token ended it; a word when its grammar did. */
+  stopReason: number | string | null;
   numOutputTokens: number;
   /** null when it never ran. */
   times: RequestTimes | null;

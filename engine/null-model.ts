@@ -2,9 +2,11 @@
 // measured.
 
 import { nowMs } from './clock.ts';
+import { maskWords } from './grammar/grammar.ts';
 import { type BatchArrays, maxLogitBias, type NativeModel } from './native.ts';
 
 export interface BatchSizes {
+  vocabSize: number;
   maxNumBatchedTokens: number;
   maxNumSeqs: number;
   maxBlocksPerSeq: number;
@@ -43,7 +45,7 @@ export function allocateBatch(sizes: BatchSizes): BatchArrays {
     logitBiasIds: new Int32Array(r * maxLogitBias),
     logitBiasValues: new Float32Array(r * maxLogitBias),
     grammarRows: new Int32Array(t),
-    grammarBitmask: new Uint32Array(0),
+    grammarBitmask: new Uint32Array(r * maskWords(sizes.vocabSize)),
     sampledTokenIds: new Int32Array(t),
     sampledLogprobs: new Float32Array(t),
     sampledRanks: new Int32Array(t),
@@ -70,14 +72,15 @@ export class NullModel implements NativeModel {
   #busyUntilMs = 0;
 
   /** stepMs: how long a step pretends to compute. */
-  constructor(sizes: BatchSizes, vocabSize: number, stepMs: number) {
+  constructor(sizes: BatchSizes, stepMs: number) {
     this.batch = allocateBatch(sizes);
-    this.#vocabSize = vocabSize;
+    this.#vocabSize = sizes.vocabSize;
     this.#stepMs = stepMs;
   }
 
   /**
-   * The next token is a plain function of the newest one's position: no token ends the answer but its length.
+   * The next token is a plain function of the newest one's position, or the next after it that the grammar allows:
+   * no token ends the answer but its length.
    */
   launch(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
     const { logitsRows, positions, targetTokenIds } = this.batch;
@@ -86,10 +89,22 @@ export class NullModel implements NativeModel {
     const tokenIds = new Int32Array(numLogitsRows);
     for (let row = 0; row < numLogitsRows; row++) {
       const target = targetTokenIds[row];
-      tokenIds[row] = target >= 0 ? target : first + (positions[logitsRows[row]] % span);
+      tokenIds[row] = target >= 0 ? target : this.#allowed(row, first + (positions[logitsRows[row]] % span));
     }
     this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs()) + this.#stepMs;
     this.#launched.push({ tokenIds, doneMs: this.#busyUntilMs });
+  }
+
+  #allowed(row: number, wanted: number): number {
+    const { grammarRows, grammarBitmask } = this.batch;
+    if (grammarRows[row] < 0) return wanted;
+    const words = maskWords(this.#vocabSize);
+    const mask = grammarBitmask.subarray(grammarRows[row] * words, (grammarRows[row] + 1) * words);
+    for (let i = 0; i < this.#vocabSize; i++) {
+      const id = (wanted + i) % this.#vocabSize;
+      if ((mask[id >> 5] >>> (id & 31)) & 1) return id;
+    }
+    return wanted;
   }
 
   collect(): void {

@@ -2,6 +2,7 @@
 // state.
 
 import type { EngineRequest, FinishReason } from './messages.ts';
+import { ThinkingBudget } from './thinking-budget.ts';
 import { TokenCounts } from './token-counts.ts';
 
 /**
@@ -36,12 +37,19 @@ export class Request {
   numPromptLogprobsDone = 1;
   numPreemptions = 0;
   finishReason: FinishReason | null = null;
-  stopReason: number | null = null;
+  stopReason: number | string | null = null;
   scheduledMs: number | null = null;
   firstTokenMs: number | null = null;
   lastTokenMs: number | null = null;
+  /**
+   * The tokens that its grammar allows next are known; always so without a grammar. A step may not sample before.
+   */
+  isMaskReady = true;
   /** Tokens seen, for penalties; null when the request has none. */
   readonly tokenCounts: TokenCounts | null;
+  readonly thinking: ThinkingBudget | null;
+  /** Bit i % 32 of word i / 32: token i may come; words after the last are 0. Null when all may. */
+  readonly allowedTokens: Uint32Array | null;
 
   constructor(spec: EngineRequest) {
     this.spec = spec;
@@ -51,6 +59,8 @@ export class Request {
     this.#tokenIds.set(spec.promptTokenIds);
     const hasPenalty =
       spec.repetitionPenalty !== 1 || spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0;
+    this.thinking = spec.thinkingLimit === null ? null : new ThinkingBudget(spec.thinkingLimit);
+    this.allowedTokens = spec.allowedTokenIds === null ? null : bitmaskOf(spec.allowedTokenIds);
     this.tokenCounts = hasPenalty ? new TokenCounts(spec.promptTokenIds) : null;
   }
 
@@ -68,8 +78,34 @@ export class Request {
     return this.numTokens + this.numPendingTokens - this.numComputedTokens;
   }
 
+  /** Of those, what a step may compute: the newest token waits for the mask of the one it would sample. */
+  get numComputableTokens(): number {
+    return this.numMissingTokens - (this.isMaskReady ? 0 : 1);
+  }
+
   get wantsPromptLogprobs(): boolean {
     return this.spec.numPromptLogprobs >= 0 && this.numPromptLogprobsDone < this.numPromptTokens;
+  }
+
+  /** What may come next depends on tokens that are not known yet: no step can be planned before they are. */
+  get waitsForPending(): boolean {
+    if (this.numPendingTokens === 0) return false;
+    const hasLongBadWord = this.spec.badWords.some(({ length }) => length > 1);
+    return hasLongBadWord || this.thinking?.dependsOn(this.numPendingTokens) === true;
+  }
+
+  /** Tokens that would complete a bad word now. */
+  get forbiddenTokenIds(): number[] {
+    return this.spec.badWords
+      .filter((word) => this.#outputEndsWith(word))
+      .map((word) => word[word.length - 1]);
+  }
+
+  /** The output, as far as it is known, ends with all of the word but its last token. */
+  #outputEndsWith(word: readonly number[]): boolean {
+    const start = this.numTokens - (word.length - 1);
+    if (start < this.numPromptTokens) return false;
+    return word.every((tokenId, i) => i === word.length - 1 || this.#tokenIds[start + i] === tokenId);
   }
 
   tokenAt(index: number): number {
@@ -79,6 +115,11 @@ export class Request {
   /** Tokens [start, end), not a copy. */
   tokens(start: number, end: number): Int32Array {
     return this.#tokenIds.subarray(start, end);
+  }
+
+  /** A step samples its next token, or its matcher is gone: what may come first is known, the rest is not. */
+  forgetMask(): void {
+    this.isMaskReady = this.spec.grammar === null || this.numPlannedOutputTokens === 0;
   }
 
   /** A pending token becomes known. */
@@ -91,7 +132,15 @@ export class Request {
     }
     this.#tokenIds[this.numTokens++] = tokenId;
     this.tokenCounts?.addOutput(tokenId);
+    this.thinking?.append(tokenId);
   }
+}
+
+function bitmaskOf(tokenIds: readonly number[]): Uint32Array {
+  const last = tokenIds.reduce((highest, tokenId) => Math.max(highest, tokenId), 0);
+  const words = new Uint32Array((last >>> 5) + 1);
+  for (const tokenId of tokenIds) words[tokenId >>> 5] |= 1 << (tokenId & 31);
+  return words;
 }
 
 /**

@@ -1,6 +1,8 @@
 // How one request wants its tokens chosen. Names and defaults are vLLM's; the server maps OpenAI's fields
 // onto this.
 
+import type { ThinkingLimit } from './thinking-budget.ts';
+
 export interface SamplingParams {
   /** Completions per prompt, 1..maxN. Choice i samples with seed + i. */
   n: number;
@@ -22,6 +24,12 @@ export interface SamplingParams {
   frequencyPenalty: number;
   /** Token id -> added to its logit. */
   logitBias: ReadonlyArray<readonly [tokenId: number, bias: number]>;
+  /** Sequences of tokens that the output never completes; each has at least 1. */
+  badWords: ReadonlyArray<readonly number[]>;
+  /** The output has no other tokens, its end included; at least 1. Null allows all. */
+  allowedTokenIds: readonly number[] | null;
+  /** Ends the reasoning after so many tokens; null leaves it to the model. */
+  thinkingLimit: ThinkingLimit | null;
   /** int64; null draws a fresh one. */
   seed: bigint | null;
   /** Output tokens at most; null fills the context. */
@@ -38,6 +46,10 @@ export interface SamplingParams {
   includeStopStrInOutput: boolean;
   /** Leave special tokens out of the text. */
   skipSpecialTokens: boolean;
+  /** Special tokens, by their text, that stay in the text even so. */
+  keptSpecialTokens: readonly string[];
+  /** Report how many characters each output token adds to the text (CompletionDelta.textLengths). */
+  textLengths: boolean;
   /**
    * Alternatives reported per output token, 0..maxLogprobs; 0 reports the sampled token alone; null reports
    * nothing.
@@ -57,6 +69,9 @@ export const defaultSamplingParams: SamplingParams = {
   presencePenalty: 0,
   frequencyPenalty: 0,
   logitBias: [],
+  badWords: [],
+  allowedTokenIds: null,
+  thinkingLimit: null,
   seed: null,
   maxTokens: null,
   minTokens: 0,
@@ -65,6 +80,8 @@ export const defaultSamplingParams: SamplingParams = {
   stopTokenIds: [],
   includeStopStrInOutput: false,
   skipSpecialTokens: true,
+  keptSpecialTokens: [],
+  textLengths: false,
   logprobs: null,
   promptLogprobs: null,
 };

@@ -3,7 +3,8 @@
 // There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the
 // difference: that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption
 // alike. A token that a step under way samples counts already, though nobody knows it yet: the step after it
-// can be planned meanwhile.
+// can be planned meanwhile. Only a request with a grammar must wait for it: what its next token may be hangs on
+// the one before, and its matcher answers when it does (isMaskReady).
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
 // worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over
@@ -73,7 +74,7 @@ export class Scheduler {
   }
 
   /** Ends a request wherever it is; its blocks are free at once. Does nothing to one that has ended. */
-  finish(request: Request, reason: FinishReason, stopReason: number | null = null): void {
+  finish(request: Request, reason: FinishReason, stopReason: number | string | null = null): void {
     if (request.finishReason !== null) return;
     request.finishReason = reason;
     request.stopReason = stopReason;
@@ -120,7 +121,8 @@ export class Scheduler {
   #scheduleRunning(plan: StepPlan): void {
     for (let i = 0; i < this.#running.length && plan.numTokens < this.#limits.maxNumBatchedTokens; i++) {
       const request = this.#running[i];
-      if (this.#endsWithPending(request)) continue;
+      const mustWait = request.waitsForPending || request.numComputableTokens === 0;
+      if (this.#endsWithPending(request) || mustWait) continue;
       const numTokens = this.#chunkOf(request, plan);
       // The worst running request gives way until there is room; that may be this one itself.
       while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
@@ -139,6 +141,7 @@ export class Scheduler {
       plan.numTokens < maxNumBatchedTokens
     ) {
       const request = this.#waiting[0];
+      if (request.waitsForPending) break;
       const { adapterId } = request.spec;
       // In order, as everywhere: who needs a slot waits for one at the head of the queue.
       if (adapterId !== null && !this.#adapters.canUse(adapterId)) break;
@@ -156,7 +159,8 @@ export class Scheduler {
       }
       request.scheduledMs ??= nowMs;
       plan.admitted.push(request);
-      this.#take(request, this.#chunkOf(request, plan), plan);
+      const numTokens = this.#chunkOf(request, plan);
+      if (numTokens > 0) this.#take(request, numTokens, plan);
     }
   }
 
@@ -170,7 +174,7 @@ export class Scheduler {
 
   #chunkOf(request: Request, plan: StepPlan): number {
     const limit = this.#limits.longPrefillTokenThreshold || Number.POSITIVE_INFINITY;
-    return Math.min(request.numMissingTokens, this.#limits.maxNumBatchedTokens - plan.numTokens, limit);
+    return Math.min(request.numComputableTokens, this.#limits.maxNumBatchedTokens - plan.numTokens, limit);
   }
 
   #take(request: Request, numTokens: number, plan: StepPlan): void {
@@ -179,7 +183,10 @@ export class Scheduler {
     this.#kvCache.cacheFullBlocks(request);
     plan.numTokens += numTokens;
     const samples = request.numMissingTokens === 0;
-    if (samples) request.numPendingTokens++;
+    if (samples) {
+      request.numPendingTokens++;
+      request.forgetMask();
+    }
     plan.scheduled.push({ request, start, numTokens, samples });
   }
 
@@ -189,6 +196,7 @@ export class Scheduler {
     this.#kvCache.free(request);
     request.numComputedTokens = 0;
     request.numPreemptions++;
+    request.forgetMask();
     insertInOrder(this.#waiting, request);
     plan.preempted.push(request);
   }

@@ -27,6 +27,8 @@ function decodersOf(decoder: unknown): JsonObject[] {
 export class TokenBytes {
   readonly #bytes: Array<Uint8Array | undefined>;
   readonly #special: ReadonlySet<number>;
+  /** Ids of the tokens that were added to the vocabulary, by their text. */
+  readonly #added: ReadonlyMap<string, number>;
   readonly #kind: VocabularyKind;
   /** The decoder takes one space off the front of a whole text. */
   readonly stripsFirstSpace: boolean;
@@ -35,11 +37,13 @@ export class TokenBytes {
     kind: VocabularyKind,
     bytes: Array<Uint8Array | undefined>,
     special: ReadonlySet<number>,
+    added: ReadonlyMap<string, number>,
     strips: boolean,
   ) {
     this.#kind = kind;
     this.#bytes = bytes;
     this.#special = special;
+    this.#added = added;
     this.stripsFirstSpace = strips;
   }
 
@@ -63,22 +67,29 @@ export class TokenBytes {
     const toBytes = tokenBytesOf(kind, decoders);
     for (const [token, id] of vocabulary(tokenizer.model, path)) bytes[id] = toBytes(token);
     const special = new Set<number>();
+    const ids = new Map<string, number>();
     const encoder = new TextEncoder();
     for (const added of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
       if (!isObject(added) || typeof added.content !== 'string' || typeof added.id !== 'number') continue;
       // WordPiece puts a space before added tokens too; elsewhere they stand for themselves.
       bytes[added.id] = kind === 'wordpiece' ? toBytes(added.content) : encoder.encode(added.content);
       if (added.special === true) special.add(added.id);
+      ids.set(added.content, added.id);
     }
     const strips = decoders.some(
       ({ type, content, start, prepend_scheme: scheme }) =>
         (type === 'Strip' && content === ' ' && start === 1) || (type === 'Metaspace' && scheme !== 'never'),
     );
-    return new TokenBytes(kind, bytes, special, strips && kind === 'sentencepiece');
+    return new TokenBytes(kind, bytes, special, ids, strips && kind === 'sentencepiece');
   }
 
   isSpecial(tokenId: number): boolean {
     return this.#special.has(tokenId);
+  }
+
+  /** Of a token that was added to the vocabulary as one piece of text, such as a mark of the chat format. */
+  addedTokenId(text: string): number | undefined {
+    return this.#added.get(text);
   }
 
   /**
@@ -106,11 +117,25 @@ export class TokenBytes {
     return this.stripsFirstSpace && text.startsWith(' ') ? text.slice(1) : text;
   }
 
+  /**
+   * Every token in GPT-2's alphabet, one character a byte. Empty are special tokens, which no grammar may use, and
+   * tokens with bytes that UTF-8 never has.
+   */
+  inByteAlphabet(): string[] {
+    const alphabet = characterOfByte();
+    return Array.from(this.#bytes, (bytes, id) => {
+      if (bytes === undefined || this.#special.has(id) || bytes.some(isNeverInUtf8)) return '';
+      return Array.from(bytes, (byte) => alphabet[byte]).join('');
+    });
+  }
+
   tokenText(tokenId: number): { text: string; bytes: Uint8Array } {
     const bytes = this.bytesOf(tokenId, false);
     return { text: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes };
   }
 }
+
+const isNeverInUtf8 = (byte: number) => byte === 0xc0 || byte === 0xc1 || byte > 0xf4;
 
 const space = 0x20;
 const noBytes = new Uint8Array(0);

@@ -11,9 +11,11 @@ import fastify, {
 } from 'fastify';
 import { nowMs } from '../engine/clock.ts';
 import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.ts';
+import { answerFormat } from './answer/formats.ts';
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
+import { checkNesting } from './nesting.ts';
 import { adapterRoutes } from './routes/adapters.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
@@ -112,6 +114,7 @@ function guard(app: FastifyInstance, options: AppOptions): void {
     if (route !== undefined && openRoutes.has(route)) return;
     request.keySalt = keys.check(request);
   });
+  app.addHook('preValidation', async ({ body }) => checkNesting(body, null));
 }
 
 /** Everything but listening. The engine stays the caller's: close() does not close it. */
@@ -129,6 +132,11 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   const context: Context = {
     engine,
     options,
+    answerFormat: answerFormat(
+      engine.description.chatTemplate,
+      options.toolCallParser,
+      options.reasoningParser,
+    ),
     startedAt: Math.floor(Date.now() / 1000),
     fingerprint: `fp_${createHash('sha256').update(`${options.version}/${engine.description.modelPath}`).digest('hex').slice(0, 12)}`,
     isDraining: () => isDraining,

@@ -2,6 +2,7 @@
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { EngineApi, RequestError } from '../engine/engine.ts';
+import type { AnswerFormat } from './answer/formats.ts';
 import { ApiError } from './errors.ts';
 
 declare module 'fastify' {
@@ -28,6 +29,9 @@ export interface AppOptions {
   allowedHosts: readonly string[] | null;
   /** Clients may load and unload adapters. */
   allowRuntimeLora: boolean;
+  /** How answers write tool calls and reasoning: a parser's name, auto or none (server/answer/formats.ts). */
+  toolCallParser: string;
+  reasoningParser: string;
   /** The exposition text of /metrics. */
   metrics: { contentType: string; render(): Promise<string> };
   version: string;
@@ -38,6 +42,7 @@ export interface AppOptions {
 export interface Context {
   engine: EngineApi;
   options: AppOptions;
+  answerFormat: AnswerFormat;
   /** Seconds since the epoch at which the server started; what /v1/models calls created. */
   startedAt: number;
   /** Hash of version and model, for system_fingerprint. */

@@ -3,6 +3,7 @@
 
 import { parseArgs } from 'node:util';
 import { distance } from 'fastest-levenshtein';
+import { reasoningParserNames, toolParserNames } from './answer/formats.ts';
 
 /** A mistake on the command line or in the environment: one line for the person at the terminal. */
 export class OptionError extends Error {}
@@ -48,6 +49,8 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'quantization', kind: choice('auto', 'none', 'int8'), fallback: 'auto', help: 'int8 rounds every matrix to 8 bits while the model opens (CPU); auto only the output head of a model that is in integers, none nothing' },
   { group: 'Model', name: 'max-model-len', kind: { type: 'tokens' }, fallback: null, help: 'prompt and output tokens of a request, e.g. 4096 or 32k; default the model’s own limit' },
   { group: 'Model', name: 'chat-template', kind: { type: 'text' }, fallback: null, help: 'file with a Jinja chat template instead of the model’s own' },
+  { group: 'Model', name: 'tool-call-parser', kind: choice('auto', 'none', ...toolParserNames), fallback: 'auto', help: 'how answers write tool calls; auto goes by the chat template, none leaves them in the text' },
+  { group: 'Model', name: 'reasoning-parser', kind: choice('auto', 'none', ...reasoningParserNames), fallback: 'auto', help: 'how answers mark reasoning; auto goes by the chat template, none leaves it in the text' },
   { group: 'Model', name: 'lora-modules', kind: { type: 'list' }, fallback: [], help: 'LoRA adapter as name=folder, may be given several times; requests choose one by their model' },
   { group: 'Model', name: 'max-loras', kind: integer(0, 1024), fallback: 4, help: 'adapters that may run in one step; others wait in memory' },
   { group: 'Model', name: 'max-cpu-loras', kind: integer(1, 100_000), fallback: 64, help: 'adapters in memory at most, running ones included' },
@@ -73,6 +76,7 @@ export const serveOptions: readonly Option[] = [
 
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
   { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },
+  { group: 'Limits', name: 'grammar-timeout', kind: seconds, fallback: 10, help: 'seconds that compiling a JSON schema, regex or grammar may take; what takes longer is refused' },
   { group: 'Limits', name: 'body-limit', kind: { type: 'bytes' }, fallback: '32MiB', help: 'bytes of a request’s body' },
 
   { group: 'Logs', name: 'log-level', kind: choice('debug', 'info', 'warn', 'error', 'silent'), fallback: 'info', help: 'least level that is logged' },

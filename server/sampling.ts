@@ -1,7 +1,7 @@
 // A request's fields -> SamplingParams: the request's own word, else the model's generation_config, else
 // vLLM's default.
 
-import { defaultSamplingParams, type SamplingParams } from '../engine/engine.ts';
+import { defaultSamplingParams, type EngineApi, type SamplingParams } from '../engine/engine.ts';
 import { ApiError } from './errors.ts';
 import type { SamplingFields } from './schemas.ts';
 import { shown } from './validation.ts';
@@ -13,23 +13,17 @@ import { shown } from './validation.ts';
 const unsupported: ReadonlyArray<
   readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
 > = [
-  ['functions', (value) => Array.isArray(value) && value.length > 0, 'requests without functions'],
-  ['tool_choice', (value) => value !== 'none' && value !== 'auto', '"none" or "auto"'],
-  ['response_format', (value) => (value as { type?: unknown }).type !== 'text', '{"type": "text"}'],
-  ['structured_outputs', () => true, 'requests without it'],
-  ['guided_json', () => true, 'requests without it'],
-  ['guided_regex', () => true, 'requests without it'],
-  ['guided_choice', () => true, 'requests without it'],
-  ['guided_grammar', () => true, 'requests without it'],
+  ['guided_whitespace_pattern', () => true, 'requests without it'],
   ['use_beam_search', (value) => value !== false, 'false'],
   ['best_of', () => true, 'n without best_of'],
   ['suffix', (value) => value !== '', 'requests without it'],
   ['audio', () => true, 'requests without it'],
   ['modalities', (value) => !Array.isArray(value) || value.some((entry) => entry !== 'text'), '["text"]'],
   ['logits_processors', () => true, 'requests without it'],
-  ['bad_words', (value) => Array.isArray(value) && value.length > 0, 'requests without it'],
-  ['allowed_token_ids', () => true, 'requests without it'],
-  ['truncate_prompt_tokens', () => true, 'requests without it'],
+  ['web_search_options', () => true, 'requests without it'],
+  ['logprob_token_ids', () => true, 'requests without it'],
+  ['return_tokens_as_token_ids', (value) => value !== false, 'false'],
+  ['repetition_detection', () => true, 'requests without it'],
   ['prompt_embeds', () => true, 'requests without it'],
   ['chat_template', () => true, "the server's own chat template"],
 ];
@@ -47,16 +41,15 @@ export function refuseUnsupported(body: object): void {
   }
 }
 
-export interface LogprobsWanted {
-  logprobs: number | null;
-  promptLogprobs: number | null;
-}
+/** What only the route knows. */
+export type WantedOutput = Pick<SamplingParams, 'logprobs' | 'promptLogprobs'> &
+  Partial<Pick<SamplingParams, 'keptSpecialTokens' | 'textLengths' | 'badWords'>>;
 
 export function toSamplingParams(
   fields: SamplingFields,
   modelDefaults: Partial<SamplingParams>,
   maxTokens: number | null,
-  wanted: LogprobsWanted,
+  wanted: WantedOutput,
 ): SamplingParams {
   const base = { ...defaultSamplingParams, ...modelDefaults };
   return {
@@ -69,6 +62,9 @@ export function toSamplingParams(
     presencePenalty: fields.presence_penalty ?? 0,
     frequencyPenalty: fields.frequency_penalty ?? 0,
     logitBias: toLogitBias(fields.logit_bias ?? {}),
+    badWords: [],
+    allowedTokenIds: fields.allowed_token_ids ?? null,
+    thinkingLimit: null,
     seed: toSeed(fields.seed ?? null),
     maxTokens,
     minTokens: toMinTokens(fields.min_tokens ?? 0, maxTokens),
@@ -77,8 +73,21 @@ export function toSamplingParams(
     stopTokenIds: fields.stop_token_ids ?? [],
     includeStopStrInOutput: fields.include_stop_str_in_output ?? false,
     skipSpecialTokens: fields.skip_special_tokens ?? true,
+    keptSpecialTokens: [],
+    textLengths: false,
     ...wanted,
   };
+}
+
+/**
+ * The tokens of each word, as it stands and after a space: two ways in which it may come up. Other ways to
+ * cut the same text into tokens remain, as in vLLM.
+ */
+export async function badWordTokens(engine: EngineApi, words: readonly string[]): Promise<number[][]> {
+  const texts = words.map((word) => word.trimStart()).flatMap((word) => [word, ` ${word}`]);
+  const encoded = await Promise.all(texts.map((text) => engine.encodeText(text, false)));
+  const sequences = encoded.map(({ tokenIds }) => Array.from(tokenIds)).filter(({ length }) => length > 0);
+  return [...new Map(sequences.map((sequence) => [sequence.join(), sequence])).values()];
 }
 
 function toMinTokens(minTokens: number, maxTokens: number | null): number {
@@ -120,6 +129,8 @@ function toLogitBias(bias: Record<string, number>): Array<[number, number]> {
 /** The engine's names of fields, as the client spelt them. */
 export const clientFieldNames: Record<string, string> = {
   logitBias: 'logit_bias',
+  badWords: 'bad_words',
+  allowedTokenIds: 'allowed_token_ids',
   adapter: 'model',
   stopTokenIds: 'stop_token_ids',
   logprobs: 'logprobs',

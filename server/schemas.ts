@@ -10,6 +10,12 @@ const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema
 const tokenId = Type.Integer({ minimum: 0, maximum: maxTokenId });
 const text = (maxLength: number) => Type.String({ maxLength });
 const flag = Type.Boolean();
+const oneOf = <T extends string>(...names: T[]) =>
+  Type.Unsafe<T>(Type.Union(names.map((name) => Type.Literal(name))));
+
+/** A JSON schema, or something like it: looked at when it is compiled. */
+const schema = Type.Record(Type.String(), Type.Unknown());
+const maxGrammarLength = 262_144;
 
 /** Fields that chat and text completions share. */
 const sampling = {
@@ -39,7 +45,24 @@ const sampling = {
   logit_bias: maybe(
     Type.Record(Type.String(), Type.Number({ minimum: -100, maximum: 100 }), { maxProperties: 500 }),
   ),
+  bad_words: maybe(
+    Type.Array(Type.String({ minLength: 1, maxLength: 1000 }), {
+      maxItems: 128,
+      description: 'Texts that the output never completes.',
+    }),
+  ),
+  allowed_token_ids: maybe(
+    Type.Array(tokenId, { minItems: 1, maxItems: 1_000_000, description: 'The output has no others.' }),
+  ),
   prompt_logprobs: maybe(Type.Integer({ minimum: 0, maximum: 64 })),
+  truncate_prompt_tokens: maybe(
+    Type.Integer({
+      minimum: -1,
+      maximum: maxTokenId,
+      description: 'Tokens of the prompt that are kept; -1 keeps what leaves room for max_tokens.',
+    }),
+  ),
+  truncation_side: maybe(oneOf('left', 'right')),
   stream: maybe(flag),
   stream_options: maybe(Type.Object({ include_usage: maybe(flag), continuous_usage_stats: maybe(flag) })),
   priority: maybe(
@@ -48,39 +71,90 @@ const sampling = {
   cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
   return_token_ids: maybe(flag),
   add_special_tokens: maybe(flag),
+  response_format: maybe(
+    Type.Object({
+      type: text(100),
+      json_schema: maybe(
+        Type.Object({
+          name: maybe(text(1000)),
+          description: maybe(text(100_000)),
+          schema: maybe(schema),
+          strict: maybe(flag),
+        }),
+      ),
+    }),
+  ),
+  structured_outputs: maybe(
+    Type.Object(
+      {
+        json: maybe(Type.Union([schema, text(maxGrammarLength)])),
+        regex: maybe(text(maxGrammarLength)),
+        choice: maybe(Type.Array(text(10_000), { minItems: 1, maxItems: 10_000 })),
+        grammar: maybe(text(maxGrammarLength)),
+        json_object: maybe(flag),
+        structural_tag: maybe(Type.Union([schema, text(maxGrammarLength)])),
+      },
+      { description: 'One of the kinds.' },
+    ),
+  ),
   user: maybe(text(10_000)),
 };
 
-const contentPart = Type.Object({ type: text(100), text: maybe(text(maxTextLength)) });
-const role = Type.Union(
-  ['system', 'developer', 'user', 'assistant', 'tool', 'function'].map((name) => Type.Literal(name)),
-);
+const contentPart = Type.Object({
+  type: text(100),
+  text: maybe(text(maxTextLength)),
+  refusal: maybe(text(maxTextLength)),
+});
+const content = Type.Union([text(maxTextLength), Type.Array(contentPart, { maxItems: 10_000 })]);
+const role = oneOf('system', 'developer', 'user', 'assistant', 'tool', 'function');
 
+const calledFunction = Type.Object({ name: text(1000), arguments: text(maxTextLength) });
 const toolCall = Type.Object({
   id: text(1000),
   type: maybe(Type.Literal('function')),
-  function: Type.Object({ name: text(1000), arguments: text(maxTextLength) }),
+  function: calledFunction,
 });
 
 const message = Type.Object({
   role,
-  content: maybe(Type.Union([text(maxTextLength), Type.Array(contentPart, { maxItems: 10_000 })])),
+  content: maybe(content),
   name: maybe(text(1000)),
   tool_calls: maybe(Type.Array(toolCall, { maxItems: 1000 })),
   tool_call_id: maybe(text(1000)),
+  function_call: maybe(calledFunction),
+  reasoning: maybe(text(maxTextLength)),
+  reasoning_content: maybe(text(maxTextLength)),
 });
 
-const tool = Type.Object({
-  type: Type.Literal('function'),
-  function: Type.Object({
-    name: Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' }),
-    description: maybe(text(100_000)),
-    parameters: maybe(Type.Record(Type.String(), Type.Unknown())),
-  }),
+const functionName = Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' });
+const functionTool = Type.Object({
+  name: functionName,
+  description: maybe(text(100_000)),
+  parameters: maybe(schema),
+  strict: maybe(flag),
+});
+const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
+
+/** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
+const accepted = {
+  store: maybe(flag),
+  metadata: maybe(Type.Record(text(64), text(512), { maxProperties: 16 })),
+  service_tier: maybe(oneOf('auto', 'default', 'flex', 'scale', 'priority')),
+  prediction: maybe(Type.Object({ type: Type.Literal('content'), content })),
+  safety_identifier: maybe(text(10_000)),
+  prompt_cache_key: maybe(text(10_000)),
+};
+
+const reasoningEffort = oneOf('none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max');
+const thinkingBudget = Type.Integer({
+  minimum: -1,
+  maximum: maxTokenId,
+  description: 'Tokens of reasoning at most; -1 is no limit.',
 });
 
 export const chatRequest = Type.Object({
   ...sampling,
+  ...accepted,
   messages: Type.Array(message, { minItems: 1, maxItems: 10_000 }),
   max_completion_tokens: maybe(Type.Integer({ minimum: 1, maximum: maxTokenId })),
   logprobs: maybe(flag),
@@ -90,8 +164,24 @@ export const chatRequest = Type.Object({
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
-  tool_choice: maybe(Type.Unknown({ description: '"auto" or "none".' })),
+  tool_choice: maybe(
+    Type.Union([
+      Type.Literal('none'),
+      Type.Literal('auto'),
+      Type.Literal('required'),
+      Type.Object({ type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) }),
+    ]),
+  ),
   parallel_tool_calls: maybe(flag),
+  functions: maybe(Type.Array(functionTool, { maxItems: 512, description: 'The older form of tools.' })),
+  function_call: maybe(
+    Type.Union([Type.Literal('none'), Type.Literal('auto'), Type.Object({ name: functionName })]),
+  ),
+  reasoning_effort: maybe(reasoningEffort),
+  verbosity: maybe(oneOf('low', 'medium', 'high')),
+  thinking_token_budget: maybe(thinkingBudget),
+  thinking_budget: maybe(thinkingBudget),
+  include_reasoning: maybe(flag),
   echo: maybe(flag),
 });
 
@@ -116,6 +206,8 @@ export const tokenizeRequest = Type.Object({
   add_special_tokens: maybe(flag),
   add_generation_prompt: maybe(flag),
   continue_final_message: maybe(flag),
+  chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
+  tools: maybe(Type.Array(tool, { maxItems: 512 })),
   return_token_strs: maybe(flag),
 });
 
@@ -140,4 +232,6 @@ export type CompletionRequest = Static<typeof completionRequest>;
 export type TokenizeRequest = Static<typeof tokenizeRequest>;
 export type DetokenizeRequest = Static<typeof detokenizeRequest>;
 export type SamplingFields = Omit<ChatRequest, 'messages' | 'logprobs' | 'top_logprobs'>;
+export type ToolField = NonNullable<ChatRequest['tools']>[number];
+export type ToolCallField = Static<typeof toolCall>;
 export type MessageField = ChatRequest['messages'][number];

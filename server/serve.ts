@@ -77,6 +77,7 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
     enablePrefixCaching: values['enable-prefix-caching'] as boolean,
     maxLogprobs: values['max-logprobs'] as number,
     maxLoras: values['max-loras'] as number,
+    grammarTimeoutMs: 1000 * (values['grammar-timeout'] as number),
     maxCpuLoras: values['max-cpu-loras'] as number,
     maxLoraRank: values['max-lora-rank'] as number,
     threads: values.threads as number | null,
@@ -99,6 +100,8 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     // A page in a browser can reach loopback under any name it likes; the Host header tells.
     allowedHosts: isLoopback ? [...loopbackHosts, ...(values['allowed-hosts'] as string[])] : null,
     allowRuntimeLora: values['allow-runtime-lora'] === true,
+    toolCallParser: values['tool-call-parser'] as string,
+    reasoningParser: values['reasoning-parser'] as string,
     metrics,
     version,
     logger,

@@ -7,11 +7,14 @@ export interface Usage {
   completion_tokens: number;
   total_tokens: number;
   prompt_tokens_details: { cached_tokens: number };
+  completion_tokens_details: { reasoning_tokens: number };
 }
 
 export class UsageCount {
   readonly #numPromptTokens: number;
   #numOutputTokens = 0;
+  /** Of all choices: part of the output tokens. */
+  numReasoningTokens = 0;
   readonly #cachedTokens = new Map<object, number>();
 
   constructor(numPromptTokens: number) {
@@ -35,6 +38,7 @@ export class UsageCount {
       completion_tokens: this.#numOutputTokens,
       total_tokens: this.#numPromptTokens + this.#numOutputTokens,
       prompt_tokens_details: { cached_tokens: cached },
+      completion_tokens_details: { reasoning_tokens: this.numReasoningTokens },
     };
   }
 }

@@ -1,17 +1,15 @@
 // POST /v1/chat/completions
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { ChatMessage, ChatPrompt, CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
-import { RequestError } from '../../engine/engine.ts';
-import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
+import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
+import { ChatAnswer } from '../answer/chat-answer.ts';
+import { type ChatRun, echoOf, startChat } from '../chat-run.ts';
+import { isLegacy, withTools } from '../chat-tools.ts';
+import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { chatLogprobs, promptLogprobs } from '../logprobs.ts';
-import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
-import { type ChatRequest, chatRequest, type MessageField } from '../schemas.ts';
+import { type ChatRequest, chatRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
-import { ToolAnswer } from '../tools/answer.ts';
-import { templateToolCalls } from '../tools/messages.ts';
-import { formatOfTemplate } from '../tools/tool-call-stream.ts';
 import { UsageCount } from '../usage.ts';
 
 /** What every chunk and the answer carry. */
@@ -20,169 +18,75 @@ interface Envelope {
   created: number;
   model: string;
   system_fingerprint: string;
+  service_tier?: string;
 }
 
-interface Choice {
-  answer: ToolAnswer;
-  tokenIds: number[];
-  logprobs: TokenLogprobs[] | null;
-  promptLogprobs: TokenLogprobs[] | null;
-  finishReason: string | null;
-  stopReason: string | number | null;
-}
-
-/** Content parts become one text, and OpenAI's newer `developer` the `system` that templates know. */
-export function toTemplateMessages(messages: readonly MessageField[]): ChatMessage[] {
-  return messages.map((message, i) => {
-    const field = `messages.${i}.content`;
-    const parts = message.content;
-    if (parts == null && message.role !== 'assistant') {
-      throw new ApiError(
-        'invalid_value',
-        `${field}: found nothing, allowed: a string or a list of text parts`,
-        field,
-      );
-    }
-    const content = Array.isArray(parts)
-      ? parts.map((part, j) => textOf(part, `${field}.${j}`)).join('\n')
-      : (parts ?? '');
-    return {
-      ...message,
-      role: message.role === 'developer' ? 'system' : message.role,
-      content,
-      ...templateToolCalls(message, `messages.${i}`),
-    };
-  });
-}
-
-function textOf(part: { type: string; text?: string | null }, field: string): string {
-  if (part.type === 'text' && typeof part.text === 'string') return part.text;
-  const found =
-    part.type === 'text' ? 'a text part without text' : `a part of type ${JSON.stringify(part.type)}`;
-  throw new ApiError(
-    'unsupported_value',
-    `${field}: found ${found}, supported: {"type": "text", "text": ...}`,
-    field,
-  );
-}
-
-function usesTools({ tools, tool_choice: choice }: ChatRequest): boolean {
-  return tools != null && tools.length > 0 && choice !== 'none';
-}
-
-/** Takes the text of one choice apart: with tools by the format of the chat template, else not at all. */
-function toolAnswer({ engine }: Context, body: ChatRequest): ToolAnswer {
-  const format = usesTools(body) ? formatOfTemplate(engine.description.chatTemplate) : null;
-  return new ToolAnswer(format, body.parallel_tool_calls === false);
-}
-
-function finishReasonOf(reason: string | null, answer: ToolAnswer): string | null {
-  return reason === 'stop' && answer.shownCalls.length > 0 ? 'tool_calls' : reason;
-}
-
-function messageOf(answer: ToolAnswer): object {
-  const calls = answer.shownCalls;
-  return {
-    role: 'assistant',
-    content: answer.content,
-    refusal: null,
-    // Left out when there are none: an empty list confuses clients that loop over it.
-    ...(calls.length > 0 ? { tool_calls: calls } : {}),
-  };
-}
-
-function toChatPrompt(body: ChatRequest): ChatPrompt {
-  const continueFinalMessage = body.continue_final_message ?? false;
-  const addGenerationPrompt = body.add_generation_prompt ?? !continueFinalMessage;
-  if (continueFinalMessage && addGenerationPrompt) {
-    const field = 'continue_final_message';
-    throw new ApiError(
-      'invalid_value',
-      `${field}: found true, allowed: false while add_generation_prompt is true`,
-      field,
-    );
-  }
-  return {
-    messages: toTemplateMessages(body.messages),
-    tools: usesTools(body) ? (body.tools ?? undefined) : undefined,
-    documents: body.documents ?? undefined,
-    addGenerationPrompt,
-    continueFinalMessage,
-    templateVariables: body.chat_template_kwargs ?? undefined,
-    addSpecialTokens: body.add_special_tokens ?? false,
-  };
-}
-
-function wantedLogprobs(body: ChatRequest): number | null {
-  if (body.top_logprobs != null && body.logprobs !== true) {
-    throw new ApiError(
-      'invalid_value',
-      'top_logprobs: found a value, allowed: only with logprobs true',
-      'top_logprobs',
-    );
-  }
-  return body.logprobs === true ? (body.top_logprobs ?? 0) : null;
+/** A request that runs: everything its answer is made from. */
+interface Run extends ChatRun {
+  context: Context;
+  body: ChatRequest;
+  envelope: Envelope;
+  /** By choice. */
+  answers: ChatAnswer[];
+  usage: UsageCount;
 }
 
 export function chatRoutes(app: FastifyInstance, context: Context): void {
-  const { engine } = context;
   app.post('/v1/chat/completions', { schema: { body: chatRequest } }, async (request, reply) => {
-    const arrivalMs = request.arrivalMs;
-    const body = request.body as ChatRequest;
-    const { model, adapter } = admit(context, body.model);
-    refuseUnsupported(body);
-    const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
-    if (maxTokens === 0)
-      throw new ApiError('invalid_value', 'max_tokens: found 0, allowed: at least 1', 'max_tokens');
-    const sampling = toSamplingParams(body, engine.description.defaultSampling, maxTokens, {
-      logprobs: wantedLogprobs(body),
-      promptLogprobs: body.prompt_logprobs ?? null,
-    });
-    const signal = clientGone(reply);
-    const prompt = await engine.encodeChat(toChatPrompt(body));
-    if (signal.aborted) return reply.hijack();
-    const usage = new UsageCount(prompt.tokenIds.length);
-    let deltas: AsyncIterable<CompletionDelta>;
-    try {
-      deltas = engine.generate({
-        requestId: request.id,
-        promptTokenIds: prompt.tokenIds,
-        sampling,
-        priority: body.priority ?? 0,
-        cacheSalt: cacheSaltOf(request, body.cache_salt),
-        adapter,
-        arrivalMs,
-        signal,
-      });
-    } catch (error) {
-      if (error instanceof RequestError) throw fromRequestError(error, clientFieldNames, 'messages');
-      throw error;
-    }
-    const envelope: Envelope = {
-      id: `chatcmpl-${request.id}`,
-      created: Math.floor(Date.now() / 1000),
-      model,
-      system_fingerprint: context.fingerprint,
+    const given = request.body as ChatRequest;
+    const body = withTools(given);
+    const started = await startChat(context, request, reply, body);
+    if (started === null) return reply.hijack();
+    const options = {
+      ...started.options,
+      showsReasoning: body.include_reasoning !== false,
+      isLegacy: isLegacy(given),
+      // A message has room for one function_call.
+      onlyOneCall: started.options.onlyOneCall || isLegacy(given),
+      echo: echoOf(body),
     };
-    if (body.stream === true) return stream(context, reply, body, envelope, deltas, usage);
-    return answer(context, request, body, envelope, deltas, usage, sampling.n);
+    const run: Run = {
+      ...started,
+      context,
+      body,
+      envelope: envelopeOf(context, request, body, started.model),
+      answers: Array.from({ length: body.n ?? 1 }, () => new ChatAnswer(started.format, options)),
+      usage: new UsageCount(started.prompt.tokenIds.length),
+    };
+    return body.stream === true ? stream(run, reply) : answer(run);
   });
 }
 
-async function answer(
-  context: Context,
-  request: FastifyRequest,
-  body: ChatRequest,
-  envelope: Envelope,
-  deltas: AsyncIterable<CompletionDelta>,
-  usage: UsageCount,
-  n: number,
-): Promise<object> {
-  const { engine } = context;
-  const choices = Array.from(
-    { length: n },
+function envelopeOf(context: Context, request: FastifyRequest, body: ChatRequest, model: string): Envelope {
+  return {
+    id: `chatcmpl-${request.id}`,
+    created: Math.floor(Date.now() / 1000),
+    model,
+    system_fingerprint: context.fingerprint,
+    // There is one tier, and it is said only to those who ask.
+    ...(body.service_tier == null ? {} : { service_tier: 'default' }),
+  };
+}
+
+function countUsage({ usage, answers }: Run, delta: CompletionDelta): void {
+  usage.add(usage, delta);
+  usage.numReasoningTokens = answers.reduce((sum, { numReasoningTokens }) => sum + numReasoningTokens, 0);
+}
+
+/** What is known of one choice beside its message. */
+interface Choice {
+  tokenIds: number[];
+  logprobs: TokenLogprobs[] | null;
+  promptLogprobs: TokenLogprobs[] | null;
+  finishReason: CompletionDelta['finishReason'];
+  stopReason: CompletionDelta['stopReason'];
+}
+
+async function answer(run: Run): Promise<object> {
+  const { body, envelope, answers, usage } = run;
+  const { engine } = run.context;
+  const choices = answers.map(
     (): Choice => ({
-      answer: toolAnswer(context, body),
       tokenIds: [],
       logprobs: null,
       promptLogprobs: null,
@@ -190,15 +94,15 @@ async function answer(
       stopReason: null,
     }),
   );
-  for await (const delta of deltas) {
+  for await (const delta of run.deltas) {
     const choice = choices[delta.index];
-    choice.answer.push(delta.text, delta.finishReason !== null);
+    answers[delta.index].push(delta);
     for (const id of delta.tokenIds) choice.tokenIds.push(id);
     if (delta.logprobs !== null) choice.logprobs = [...(choice.logprobs ?? []), ...delta.logprobs];
     choice.promptLogprobs ??= delta.promptLogprobs;
     choice.finishReason = delta.finishReason ?? choice.finishReason;
     choice.stopReason = delta.stopReason ?? choice.stopReason;
-    usage.add(request, delta);
+    countUsage(run, delta);
   }
   if (choices.some(({ finishReason }) => finishReason === 'error')) throw new Error('the engine ended');
   const reported = choices[0].promptLogprobs;
@@ -207,67 +111,59 @@ async function answer(
     object: 'chat.completion',
     choices: choices.map((choice, index) => ({
       index,
-      message: messageOf(choice.answer),
+      message: answers[index].message,
       logprobs:
         choice.logprobs === null ? null : { content: chatLogprobs(engine, choice.logprobs), refusal: null },
-      finish_reason: finishReasonOf(choice.finishReason, choice.answer),
+      finish_reason: answers[index].finishReason(choice.finishReason),
       stop_reason: choice.stopReason,
       ...(body.return_token_ids ? { token_ids: choice.tokenIds } : {}),
     })),
     usage: usage.value,
+    ...promptFields(run),
     ...(reported === null ? {} : { prompt_logprobs: promptLogprobs(engine, reported) }),
   };
 }
 
-async function stream(
-  context: Context,
-  reply: FastifyReply,
-  body: ChatRequest,
-  envelope: Envelope,
-  deltas: AsyncIterable<CompletionDelta>,
-  usage: UsageCount,
-): Promise<void> {
+/** return_token_ids: those of the prompt. */
+function promptFields({ body, prompt }: ChatRun & { body: ChatRequest }): object {
+  return body.return_token_ids === true ? { prompt_token_ids: Array.from(prompt.tokenIds) } : {};
+}
+
+async function stream(run: Run, reply: FastifyReply): Promise<void> {
+  const { context, body, envelope, answers, usage } = run;
   const sse = new SseStream(reply, context.options.ssePingIntervalMs);
   const withUsage = body.stream_options?.include_usage === true;
   const continuous = withUsage && body.stream_options?.continuous_usage_stats === true;
   const base = { ...envelope, object: 'chat.completion.chunk' };
   const usageField = () => (withUsage ? { usage: continuous ? usage.value : null } : {});
-  const event = (choice: object) => sseEvent({ ...base, choices: [choice], ...usageField() });
+  const event = (choice: object, more: object = {}) =>
+    sseEvent({ ...base, ...more, choices: [choice], ...usageField() });
 
   // The usual chunk has text and nothing else: only the text is serialised anew.
-  const plain = Array.from({ length: body.n ?? 1 }, (_, index) => {
-    const [head, tail] = event({
-      index,
-      delta: { content: '\u0000' },
-      logprobs: null,
-      finish_reason: null,
-    }).split('"\\u0000"');
+  const plain = answers.map((_, index) => {
+    const choice = { index, delta: { content: '\u0000' }, logprobs: null, finish_reason: null };
+    const [head, tail] = event(choice).split('"\\u0000"');
     return { head, tail };
   });
-  const isPlain = body.logprobs !== true && body.return_token_ids !== true && !continuous && !usesTools(body);
-  const answers = plain.map(() => toolAnswer(context, body));
+  const isPlain = run.isPlainText && body.logprobs !== true && body.return_token_ids !== true && !continuous;
   const greeted = new Set<number>();
-  for await (const delta of deltas) {
-    usage.add(reply, delta);
+  for await (const delta of run.deltas) {
     if (delta.finishReason === 'error') {
       sse.end(sseEvent(new ApiError('internal_error', 'internal error').body));
       return;
     }
     const { index } = delta;
-    let events = '';
-    if (!greeted.has(index)) {
-      greeted.add(index);
-      events += event({
-        index,
-        delta: { role: 'assistant', content: '' },
-        logprobs: null,
-        finish_reason: null,
-      });
-    }
-    if (isPlain && delta.finishReason === null) {
+    const isFirst = !greeted.has(index);
+    greeted.add(index);
+    const hello = { index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null };
+    let events = isFirst ? event(hello, promptFields(run)) : '';
+    if (isPlain && !isFirst && delta.finishReason === null) {
+      usage.add(usage, delta);
       if (delta.text !== '') events += plain[index].head + JSON.stringify(delta.text) + plain[index].tail;
     } else {
-      events += fullChoices(context, body, delta, answers[index]).map(event).join('');
+      const choices = fullChoices(run, delta);
+      countUsage(run, delta);
+      events += choices.map((choice) => event(choice)).join('');
     }
     const room = sse.write(events);
     if (room !== undefined) await room;
@@ -278,14 +174,11 @@ async function stream(
 }
 
 /** The chunks of one delta: one, or more when it holds parts of tool calls, or none when all is held. */
-function fullChoices(
-  { engine }: Context,
-  body: ChatRequest,
-  delta: CompletionDelta,
-  answer: ToolAnswer,
-): object[] {
+function fullChoices({ context, body, answers }: Run, delta: CompletionDelta): object[] {
+  const { engine } = context;
   const isLast = delta.finishReason !== null;
-  const parts = answer.push(delta.text, isLast);
+  const answer = answers[delta.index];
+  const parts = answer.push(delta);
   const carriesMore = isLast || delta.logprobs !== null || body.return_token_ids === true;
   if (parts.length === 0 && carriesMore) parts.push(isLast ? {} : { content: '' });
   return parts.map((part, i) => {
@@ -294,7 +187,7 @@ function fullChoices(
     return {
       ...choice,
       logprobs: delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs) },
-      finish_reason: finishReasonOf(delta.finishReason, answer),
+      finish_reason: answer.finishReason(delta.finishReason),
       ...(isLast ? { stop_reason: delta.stopReason } : {}),
       ...(body.return_token_ids ? { token_ids: delta.tokenIds } : {}),
       ...(delta.promptLogprobs === null

@@ -1,14 +1,16 @@
 // POST /v1/completions: one text, a list of texts, token ids, or a list of those; n choices each.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
+import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
 import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts';
-import { clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
+import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
 import { type CompletionRequest, completionRequest } from '../schemas.ts';
 import { SseStream, sseDone, sseEvent } from '../sse.ts';
+import { checkAllowedTokens, compileGrammar, wantedGrammar } from '../structured-output.ts';
+import { truncated } from '../truncation.ts';
 import { UsageCount } from '../usage.ts';
 
 /** OpenAI's and vLLM's default for this endpoint. */
@@ -37,12 +39,17 @@ const wantsPromptOnly = (body: CompletionRequest) => body.max_tokens === 0;
 
 async function encodePrompts({ engine }: Context, body: CompletionRequest): Promise<Prompt[]> {
   const { prompt } = body;
+  const maxTokens = wantsPromptOnly(body) ? 1 : (body.max_tokens ?? defaultMaxTokens);
   const list = typeof prompt === 'string' || typeof prompt[0] === 'number' ? [prompt] : prompt;
   return Promise.all(
     (list as Array<string | number[]>).map(async (one) => {
-      if (typeof one === 'string') return engine.encodeText(one, body.add_special_tokens ?? true);
-      const text = body.echo === true ? engine.decode(one, body.skip_special_tokens ?? true) : '';
-      return { tokenIds: Int32Array.from(one), text };
+      if (typeof one === 'string') {
+        const encoded = await engine.encodeText(one, body.add_special_tokens ?? true);
+        return truncated(engine, encoded, body, maxTokens);
+      }
+      const kept = truncated(engine, { tokenIds: Int32Array.from(one), text: '' }, body, maxTokens);
+      const text = body.echo === true ? engine.decode(kept.tokenIds, body.skip_special_tokens ?? true) : '';
+      return { ...kept, text };
     }),
   );
 }
@@ -52,7 +59,9 @@ function startRuns(
   request: FastifyRequest,
   body: CompletionRequest,
   prompts: readonly Prompt[],
+  badWords: number[][],
   adapter: string | null,
+  grammar: Grammar | null,
   signal: AbortSignal,
   stop: AbortController,
 ): Run[] {
@@ -62,7 +71,7 @@ function startRuns(
     body,
     engine.description.defaultSampling,
     wantsPromptOnly(body) ? 1 : (body.max_tokens ?? defaultMaxTokens),
-    { logprobs, promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null) },
+    { logprobs, promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null), badWords },
   );
   try {
     return prompts.map((prompt, promptIndex) => ({
@@ -75,6 +84,7 @@ function startRuns(
         priority: body.priority ?? 0,
         cacheSalt: cacheSaltOf(request, body.cache_salt),
         adapter,
+        grammar,
         arrivalMs: request.arrivalMs,
         signal: AbortSignal.any([signal, stop.signal]),
       }),
@@ -100,9 +110,16 @@ export function completionRoutes(app: FastifyInstance, context: Context): void {
       );
     }
     const signal = clientGone(reply);
-    const prompts = await encodePrompts(context, body);
+    const wanted = wantedGrammar(body);
+    checkAllowedTokens(body, wanted);
+    const [prompts, badWords, grammar] = await Promise.all([
+      encodePrompts(context, body),
+      badWordTokens(context.engine, body.bad_words ?? []),
+      compileGrammar(context.engine, wanted),
+    ]);
     if (signal.aborted) return reply.hijack();
-    const runs = startRuns(context, request, body, prompts, adapter, signal, new AbortController());
+    const stop = new AbortController();
+    const runs = startRuns(context, request, body, prompts, badWords, adapter, grammar, signal, stop);
     const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
     const envelope: Envelope = {
       id: `cmpl-${request.id}`,

@@ -1,6 +1,7 @@
 // POST /tokenize and /detokenize, as vLLM has them.
 
 import type { FastifyInstance } from 'fastify';
+import { toChatPrompt } from '../chat-prompt.ts';
 import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -9,10 +10,9 @@ import {
   type TokenizeRequest,
   tokenizeRequest,
 } from '../schemas.ts';
-import { toTemplateMessages } from './chat.ts';
 
 export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
-  const { engine } = context;
+  const { engine, answerFormat } = context;
 
   app.post('/tokenize', { schema: { body: tokenizeRequest } }, async (request) => {
     const body = request.body as TokenizeRequest;
@@ -26,12 +26,9 @@ export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
     }
     const { tokenIds } =
       body.messages != null
-        ? await engine.encodeChat({
-            messages: toTemplateMessages(body.messages),
-            addGenerationPrompt: body.add_generation_prompt ?? !body.continue_final_message,
-            continueFinalMessage: body.continue_final_message ?? false,
-            addSpecialTokens: body.add_special_tokens ?? false,
-          })
+        ? await engine.encodeChat(
+            toChatPrompt({ ...body, messages: body.messages }, body.tools ?? [], answerFormat.tools?.callIds),
+          )
         : await engine.encodeText(body.prompt as string, body.add_special_tokens ?? true);
     const tokens = Array.from(tokenIds);
     const strings = body.return_token_strs === true ? tokens.map((id) => engine.tokenText(id).text) : null;

@@ -5,6 +5,7 @@ import { AdapterSlots } from '../../engine/adapter-slots.ts';
 import { EngineLoop } from '../../engine/engine-loop.ts';
 import type { AdapterTensor } from '../../engine/lora-adapter.ts';
 import { CheckedModel } from './checked-model.ts';
+import { FakeMatchers } from './fake-matchers.ts';
 import { randomInts } from './random.ts';
 import { engineRequest, runToEnd, testLimits, testVocabSize } from './requests.ts';
 
@@ -68,15 +69,10 @@ describe('the loop with adapters', () => {
   it('serves more adapters than slots to the end, whatever is unloaded or aborted on the way', () => {
     const below = randomInts(9);
     const options = { ...testLimits, maxLoras: 2, numBlocks: 30 };
-    const model = new CheckedModel(
-      { ...options, maxBlocksPerSeq: 16 },
-      options.blockSize,
-      testVocabSize,
-      false,
-    );
+    const model = new CheckedModel({ ...options, maxBlocksPerSeq: 16 }, options.blockSize, false);
     model.allocateKvCache(options.numBlocks);
     let now = 0;
-    const loop = new EngineLoop(model, options, () => now++);
+    const loop = new EngineLoop(model, options, new FakeMatchers(testVocabSize), () => now++);
     for (let id = 1; id <= 5; id++) loop.handle({ type: 'addAdapter', id, tensors: tensorsOf(id) });
     for (let handle = 1; handle <= 60; handle++) {
       const prompt = Array.from({ length: below(1, 40) }, () => below(0, testVocabSize - 1));

@@ -5,6 +5,7 @@
 // Asynchronous, it is the worst device there could be: it computes nothing before it is waited for, from the
 // inputs as they were at the launch, and the arrays mean nothing in between.
 
+import { maskWords } from '../../engine/grammar/grammar.ts';
 import type { BatchArrays, NativeModel } from '../../engine/native.ts';
 import { allocateBatch, type BatchSizes } from '../../engine/null-model.ts';
 
@@ -30,11 +31,11 @@ export class CheckedModel implements NativeModel {
   #slotTokens = new Int32Array(0);
   #slotPositions = new Int32Array(0);
 
-  constructor(sizes: BatchSizes, blockSize: number, vocabSize: number, isAsync: boolean) {
+  constructor(sizes: BatchSizes, blockSize: number, isAsync: boolean) {
     this.isAsync = isAsync;
     this.#sizes = sizes;
     this.#blockSize = blockSize;
-    this.#vocabSize = vocabSize;
+    this.#vocabSize = sizes.vocabSize;
     this.batch = allocateBatch(sizes);
   }
 
@@ -100,7 +101,7 @@ export class CheckedModel implements NativeModel {
       const seq = batch.queryStartLoc.subarray(0, numSeqs + 1).findIndex((start) => start > token) - 1;
       const target = batch.targetTokenIds[row];
       const key = target >= 0 ? 0 : batch.seeds[2 * row] ^ this.#listsOf(row);
-      const sampled = this.#sample(seq, batch.positions[token], key);
+      const sampled = this.#allowed(row, this.#sample(seq, batch.positions[token], key));
       batch.sampledTokenIds[row] = target >= 0 ? target : sampled;
       // A fake log-probability that depends on the context, so that prompt log-probabilities are checked too.
       batch.sampledLogprobs[row] = -sampled - 1;
@@ -170,6 +171,19 @@ export class CheckedModel implements NativeModel {
     for (const [id, count] of counts) sum += Math.imul(id + 1, 7919) * (count + 1);
     for (let i = logitBiasStart[row]; i < logitBiasStart[row + 1]; i++) sum += logitBiasIds[i] * 31 + 17;
     return sum | 0;
+  }
+
+  /** The token, or the next after it that the row's grammar allows. */
+  #allowed(row: number, wanted: number): number {
+    const { grammarRows, grammarBitmask, seqRows } = this.batch;
+    if (grammarRows[row] < 0) return wanted;
+    if (!seqRows.includes(grammarRows[row])) throw new Error('a mask stands in no row of the step');
+    const words = maskWords(this.#vocabSize);
+    for (let i = 0; i < this.#vocabSize; i++) {
+      const id = (wanted + i) % this.#vocabSize;
+      if ((grammarBitmask[grammarRows[row] * words + (id >> 5)] >>> (id & 31)) & 1) return id;
+    }
+    throw new Error('a mask allows nothing');
   }
 
   /** FNV-1a over all tokens that the query at `position` sees. */

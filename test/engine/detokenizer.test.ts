@@ -16,6 +16,7 @@ const plain: DetokenizerOptions = {
   stop: [],
   includeStopStrInOutput: false,
   skipSpecialTokens: true,
+  keptSpecialTokens: [],
   minTokens: 0,
 };
 
@@ -136,6 +137,26 @@ describe('text leaves only when it is certain', () => {
     const text = detokenizer.push(ids.slice(0, -1));
     expect(text).not.toContain('\ufffd');
     expect(detokenizer.finish()).toBe('\ufffd');
+  });
+
+  it('says how much text each token adds', () => {
+    const ids = idsOf('emoji 🙂 and 👩‍🚀 and 🇫🇷');
+    const lengths: number[] = [];
+    const text = new Detokenizer(tokens, [], plain).push(ids, lengths);
+    expect(lengths).toHaveLength(ids.length);
+    expect(lengths.reduce((sum, length) => sum + length)).toBe(text.length);
+    expect(lengths).toContain(0);
+  });
+
+  it('keeps the special tokens it is told to', () => {
+    const special = (
+      goldenOf('byte-level').tokenizer.added_tokens as Array<{ id: number; content: string }>
+    )[0];
+    const textWith = (keptSpecialTokens: string[]) =>
+      new Detokenizer(tokens, [], { ...plain, keptSpecialTokens }).push([special.id]);
+    expect(textWith([])).toBe('');
+    expect(textWith(['no such token'])).toBe('');
+    expect(textWith([special.content])).toBe(special.content);
   });
 
   it('holds back what may become a stop string, and lets go of what does not', () => {

@@ -1,8 +1,10 @@
 // Requests and loops for tests of the scheduling core.
 
 import { EngineLoop, type EngineLoopOptions } from '../../engine/engine-loop.ts';
+import type { MatcherApi } from '../../engine/grammar/matchers.ts';
 import type { EngineRequest, StepOutput } from '../../engine/messages.ts';
 import { CheckedModel } from './checked-model.ts';
+import { FakeMatchers } from './fake-matchers.ts';
 
 export const testVocabSize = 50;
 
@@ -26,6 +28,9 @@ export function engineRequest(
     presencePenalty: 0,
     frequencyPenalty: 0,
     logitBias: [],
+    badWords: [],
+    allowedTokenIds: null,
+    thinkingLimit: null,
     seed: [0, 0],
     maxTokens: 8,
     minTokens: 0,
@@ -33,6 +38,7 @@ export function engineRequest(
     stopTokenIds: [],
     numLogprobs: -1,
     numPromptLogprobs: -1,
+    grammar: null,
     ...overrides,
   };
 }
@@ -47,16 +53,21 @@ export const testLimits: EngineLoopOptions = {
   enablePrefixCaching: true,
   maxLogprobs: 4,
   maxLoras: 2,
+  vocabSize: testVocabSize,
 };
 
 /** A loop over a checked model, with a clock that counts its readings. */
-export function checkedLoop(overrides: Partial<EngineLoopOptions> = {}, isAsync = false): EngineLoop {
+export function checkedLoop(
+  overrides: Partial<EngineLoopOptions> = {},
+  isAsync = false,
+  matchers: MatcherApi = new FakeMatchers(testVocabSize),
+): EngineLoop {
   const options = { ...testLimits, ...overrides };
   const maxBlocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
-  const model = new CheckedModel({ ...options, maxBlocksPerSeq }, options.blockSize, testVocabSize, isAsync);
+  const model = new CheckedModel({ ...options, maxBlocksPerSeq }, options.blockSize, isAsync);
   model.allocateKvCache(options.numBlocks);
   let now = 0;
-  return new EngineLoop(model, options, () => now++);
+  return new EngineLoop(model, options, matchers, () => now++);
 }
 
 export interface Generated {
@@ -79,7 +90,9 @@ export class Outputs {
     return fresh;
   }
 
-  add(output: StepOutput): void {
+  /** Null is a step that had to wait for masks. */
+  add(output: StepOutput | null): void {
+    if (output === null) return;
     this.steps.push(output);
     for (const { handle, numCachedTokens } of output.prefilled)
       this.of(handle).numCachedTokens = numCachedTokens;

@@ -1,9 +1,10 @@
 // Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the
 // pool's invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
-// Half of the loops drive a device that is a step behind.
+// Half of the loops drive a device that is a step behind, and a third of the requests have a grammar.
 
 import { describe, expect, it } from 'vitest';
 import type { EngineRequest } from '../../engine/messages.ts';
+import { FakeMatchers, fakeGrammar } from './fake-matchers.ts';
 import { randomInts } from './random.ts';
 import { checkedLoop, engineRequest, Outputs, runToEnd, testVocabSize } from './requests.ts';
 
@@ -28,7 +29,24 @@ function drawRequest(
     numPromptLogprobs: int(0, 5) === 0 ? 0 : -1,
     repetitionPenalty: int(0, 3) === 0 ? 1.5 : 1,
     logitBias: int(0, 5) === 0 ? [[int(0, testVocabSize - 1), 2]] : [],
+    badWords: int(0, 3) === 0 ? drawWords(int) : [],
+    thinkingLimit:
+      int(0, 3) === 0
+        ? {
+            maxTokens: int(0, 12),
+            isInside: int(0, 1) === 0,
+            startTokenIds: [int(0, testVocabSize - 1)],
+            endTokenIds: [int(0, testVocabSize - 1)],
+            forcedTokenIds: [int(0, testVocabSize - 1), int(0, testVocabSize - 1)],
+          }
+        : null,
+    grammar: int(0, 2) === 0 ? fakeGrammar(`grammar ${int(0, 3)}`, testVocabSize) : null,
   });
+}
+
+/** Enough of them that some are completed. */
+function drawWords(int: (low: number, high: number) => number): number[][] {
+  return Array.from({ length: 20 }, () => Array.from({ length: int(1, 3) }, () => int(0, testVocabSize - 1)));
 }
 
 /** What the request gets with the engine to itself, and no cache. */
@@ -53,7 +71,9 @@ describe('10,000 random steps', () => {
     let handle = 1;
     let numPreemptions = 0;
     let numHits = 0;
+    let numWaits = 0;
     while (remaining > 0) {
+      const matchers = new FakeMatchers(testVocabSize, () => (int(0, 3) === 0 ? int(1, 4) : 0));
       const loop = checkedLoop(
         {
           blockSize,
@@ -66,6 +86,7 @@ describe('10,000 random steps', () => {
           enablePrefixCaching: int(0, 4) > 0,
         },
         int(0, 1) === 1,
+        matchers,
       );
       const outputs = new Outputs();
       const requests = new Map<number, EngineRequest>();
@@ -84,12 +105,14 @@ describe('10,000 random steps', () => {
         if (int(0, 99) === 0) loop.handle({ type: 'resetPrefixCache' });
         const output = loop.step();
         outputs.add(output);
-        numPreemptions += output.stats.numPreemptions;
-        numHits += output.stats.prefixCacheHits;
+        numPreemptions += output?.stats.numPreemptions ?? 0;
+        numHits += output?.stats.prefixCacheHits ?? 0;
+        if (output === null) numWaits++;
         checkPool(loop.pool);
       }
       runToEnd(loop, outputs);
       expect(loop.pool.numFree).toBe(loop.pool.numUsable);
+      expect(matchers.numOpen).toBe(0);
       for (const [id, request] of requests) {
         const generated = outputs.of(id);
         expect(generated.finish, `seed ${seed}, request ${id}`).not.toBeNull();
@@ -107,6 +130,7 @@ describe('10,000 random steps', () => {
     // The draw must reach what it is meant to reach.
     expect(numPreemptions).toBeGreaterThan(20);
     expect(numHits).toBeGreaterThan(500);
+    expect(numWaits).toBeGreaterThan(20);
   });
 });
 

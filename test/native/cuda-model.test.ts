@@ -9,6 +9,7 @@ import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
 import type { NativeModel } from '../../engine/native.ts';
 import { dummyWeights } from '../../engine/weight-map.ts';
+import { FakeMatchers } from '../engine/fake-matchers.ts';
 import { engineRequest, runToEnd, testLimits } from '../engine/requests.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
 import { forward, openForForward } from './forward.ts';
@@ -216,7 +217,12 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
           keepLogits: false,
         });
         // One that is waited for at once has no use for what it could do meanwhile.
-        const loop = new EngineLoop(isAsync ? native : waitedFor(native), limits, () => 0);
+        const loop = new EngineLoop(
+          isAsync ? native : waitedFor(native),
+          limits,
+          new FakeMatchers(512),
+          () => 0,
+        );
         for (let handle = 1; handle <= 12; handle++)
           loop.handle({ type: 'add', request: variedRequest(handle) });
         const outputs = runToEnd(loop);

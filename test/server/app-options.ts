@@ -11,6 +11,8 @@ export const testAppOptions: AppOptions = {
   allowedOrigins: [],
   allowedHosts: null,
   allowRuntimeLora: false,
+  toolCallParser: 'auto',
+  reasoningParser: 'auto',
   metrics: { contentType: 'text/plain', render: async () => '' },
   version: '0.0.0-test',
   logger: null,

@@ -38,6 +38,9 @@ export class FakeEngine implements EngineApi {
   encodeChat = async () => ({ text: 'chat', tokenIds: Int32Array.of(1, 2, 3) });
   decode = (tokenIds: Iterable<number>) => Buffer.from([...tokenIds]).toString();
   tokenText = (id: number) => ({ text: String.fromCharCode(id), bytes: Uint8Array.of(id) });
+  compileGrammar: EngineApi['compileGrammar'] = async () => {
+    throw new Error('the fake engine has no grammars');
+  };
   resetPrefixCache = () => {};
   readonly adapters = new Map();
   loadAdapter = async () => {};
@@ -58,6 +61,7 @@ export function delta(text: string, finishReason: CompletionDelta['finishReason'
     text,
     tokenIds: [...Buffer.from(text)],
     logprobs: null,
+    textLengths: [...text].map(({ length }) => length),
     promptLogprobs: null,
     finishReason,
     stopReason: null,

@@ -9,6 +9,10 @@ import { testAppOptions } from './app-options.ts';
 const chat = (extra: object) => ({ messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2, ...extra });
 const text = (extra: object) => ({ prompt: 'Hi', max_tokens: 2, ...extra });
 const tool = { type: 'function', function: { name: 'f', parameters: {} } };
+const manyKeys = Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, '']));
+const deepText = `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`;
+const nested = (depth: number) => JSON.parse(`${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`);
+const deepTool = { ...tool, function: { ...tool.function, parameters: nested(300) } };
 const longIds = Array.from({ length: 600 }, () => 5);
 
 type Row = [name: string, path: string, body: unknown, status: number, code: string, param: string | null];
@@ -24,6 +28,11 @@ const rows: Row[] = [
   ['unknown role', c, { messages: [{ role: 'robot', content: 'Hi' }] }, 400, 'invalid_value', 'messages.0.role'],
   ['content a number', c, { messages: [{ role: 'user', content: 5 }] }, 400, 'invalid_value', 'messages.0.content'],
   ['user content null', c, { messages: [{ role: 'user', content: null }] }, 400, 'invalid_value', 'messages.0.content'],
+  ['tool content null', c, { messages: [{ role: 'tool', content: null, tool_call_id: 'a' }] }, 400, 'invalid_value', 'messages.0.content'],
+  ['a refusal part without text', c, { messages: [{ role: 'assistant', content: [{ type: 'refusal' }] }] }, 400, 'unsupported_value', 'messages.0.content.0'],
+  ['a call without arguments', c, { messages: [{ role: 'assistant', tool_calls: [{ id: 'a', function: { name: 'f' } }] }] }, 400, 'invalid_value', 'messages.0.tool_calls.0.function.arguments'],
+  ['a legacy call of a list', c, { messages: [{ role: 'assistant', function_call: { name: 'f', arguments: '[]' } }] }, 400, 'invalid_value', 'messages.0.function_call.arguments'],
+  ['reasoning a number', c, { messages: [{ role: 'assistant', content: 'x', reasoning: 5 }] }, 400, 'invalid_value', 'messages.0.reasoning'],
   ['an image part', c, { messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'x' } }] }] }, 400, 'unsupported_value', 'messages.0.content.0'],
   ['a text part without text', c, { messages: [{ role: 'user', content: [{ type: 'text' }] }] }, 400, 'unsupported_value', 'messages.0.content.0'],
   ['temperature too high', c, chat({ temperature: 2.1 }), 400, 'invalid_value', 'temperature'],
@@ -64,9 +73,35 @@ const rows: Row[] = [
   ['cache_salt empty', c, chat({ cache_salt: '' }), 400, 'invalid_value', 'cache_salt'],
   ['a tool without a name', c, chat({ tools: [{ type: 'function', function: {} }] }), 400, 'invalid_value', 'tools.0.function.name'],
   ['a tool of another type', c, chat({ tools: [{ ...tool, type: 'retrieval' }] }), 400, 'invalid_value', 'tools.0.type'],
-  ['tool_choice required', c, chat({ tool_choice: 'required' }), 400, 'unsupported_value', 'tool_choice'],
-  ['response_format', c, chat({ response_format: { type: 'json_object' } }), 400, 'unsupported_value', 'response_format'],
-  ['structured_outputs', c, chat({ structured_outputs: { regex: 'a' } }), 400, 'unsupported_value', 'structured_outputs'],
+  ['tool_choice required without tools', c, chat({ tool_choice: 'required' }), 400, 'invalid_value', 'tool_choice'],
+  ['documents nested too deep', c, chat({ documents: [nested(300)] }), 400, 'invalid_value', null],
+  ['tools nested too deep', c, chat({ tools: [deepTool] }), 400, 'invalid_value', null],
+  ['metadata nested too deep', c, chat({ metadata: nested(300) }), 400, 'invalid_value', null],
+  ['arguments nested too deep', c, { messages: [{ role: 'assistant', function_call: { name: 'f', arguments: deepText } }] }, 400, 'invalid_value', 'messages.0.function_call.arguments'],
+  ['functions beside tools', c, chat({ tools: [tool], functions: [tool.function] }), 400, 'invalid_value', 'functions'],
+  ['functions without a name', c, chat({ functions: [{}] }), 400, 'invalid_value', 'functions.0.name'],
+  ['a named function_call', c, chat({ functions: [tool.function], function_call: { name: 'f' } }), 400, 'unsupported_value', 'tool_choice'],
+  ['function_call a word', c, chat({ functions: [tool.function], function_call: 'always' }), 400, 'invalid_value', 'function_call'],
+  ['metadata too many', c, chat({ metadata: manyKeys }), 400, 'invalid_value', 'metadata'],
+  ['metadata a number', c, chat({ metadata: { a: 1 } }), 400, 'invalid_value', 'metadata.a'],
+  ['service_tier unknown', c, chat({ service_tier: 'gold' }), 400, 'invalid_value', 'service_tier'],
+  ['prediction of another type', c, chat({ prediction: { type: 'tokens', content: 'x' } }), 400, 'invalid_value', 'prediction.type'],
+  ['store a word', c, chat({ store: 'yes' }), 400, 'invalid_value', 'store'],
+  ['reasoning_effort unknown', c, chat({ reasoning_effort: 'huge' }), 400, 'invalid_value', 'reasoning_effort'],
+  ['thinking_token_budget below -1', c, chat({ thinking_token_budget: -2 }), 400, 'invalid_value', 'thinking_token_budget'],
+  ['thinking_token_budget without reasoning', c, chat({ thinking_token_budget: 5 }), 400, 'unsupported_value', 'thinking_token_budget'],
+  ['web_search_options', c, chat({ web_search_options: {} }), 400, 'unsupported_value', 'web_search_options'],
+  ['bad_words a word', c, chat({ bad_words: 'x' }), 400, 'invalid_value', 'bad_words'],
+  ['bad_words empty', c, chat({ bad_words: [''] }), 400, 'invalid_value', 'bad_words.0'],
+  ['too many bad_words', c, chat({ bad_words: Array.from({ length: 129 }, () => 'x') }), 400, 'invalid_value', 'bad_words'],
+  ['allowed_token_ids empty', c, chat({ allowed_token_ids: [] }), 400, 'invalid_value', 'allowed_token_ids'],
+  ['allowed_token_ids outside', c, chat({ allowed_token_ids: [1, 512] }), 400, 'invalid_value', 'allowed_token_ids'],
+  ['truncate_prompt_tokens zero', c, chat({ truncate_prompt_tokens: 0 }), 400, 'invalid_value', 'truncate_prompt_tokens'],
+  ['truncate_prompt_tokens below -1', t, text({ truncate_prompt_tokens: -2 }), 400, 'invalid_value', 'truncate_prompt_tokens'],
+  ['truncation_side', t, text({ truncation_side: 'middle' }), 400, 'invalid_value', 'truncation_side'],
+  ['response_format of another type', c, chat({ response_format: { type: 'xml' } }), 400, 'unsupported_value', 'response_format.type'],
+  ['structured_outputs empty', c, chat({ structured_outputs: {} }), 400, 'invalid_value', 'structured_outputs'],
+  ['allowed tokens beside a grammar', c, chat({ response_format: { type: 'json_object' }, allowed_token_ids: [1] }), 400, 'unsupported_value', 'allowed_token_ids'],
   ['audio', c, chat({ modalities: ['audio'] }), 400, 'unsupported_value', 'modalities'],
   ['continue and generate', c, chat({ continue_final_message: true, add_generation_prompt: true }), 400, 'invalid_value', 'continue_final_message'],
   ['unknown model', c, chat({ model: 'gpt-9' }), 404, 'model_not_found', 'model'],

@@ -1,0 +1,118 @@
+// A chat request on its way into the engine, whichever route it came by: its prompt, its sampling, and how
+// its answers are read.
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { type CompletionDelta, type EncodedPrompt, RequestError } from '../engine/engine.ts';
+import type { AnswerOptions } from './answer/answer-stream.ts';
+import { type AnswerFormat, isPlainText, marksOf, promptEndOf } from './answer/formats.ts';
+import { thinkingLimit } from './answer/thinking.ts';
+import { contentText, toChatPrompt } from './chat-prompt.ts';
+import { usedTools } from './chat-tools.ts';
+import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from './context.ts';
+import { ApiError } from './errors.ts';
+import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from './sampling.ts';
+import type { ChatRequest } from './schemas.ts';
+import { checkAllowedTokens, compileGrammar, holdsFromStart, wantedGrammar } from './structured-output.ts';
+import { toolGrammar } from './tools/tool-grammar.ts';
+import { truncated } from './truncation.ts';
+
+export interface ChatRun {
+  /** The name that answers carry. */
+  model: string;
+  prompt: EncodedPrompt;
+  /** Of all n choices. */
+  deltas: AsyncIterable<CompletionDelta>;
+  /** What an AnswerStream reads a choice with. */
+  format: AnswerFormat;
+  options: AnswerOptions;
+  /** Answers are text alone, without calls or reasoning in it. */
+  isPlainText: boolean;
+}
+
+/** Starts the choices. Null when the client has gone meanwhile; throws ApiError for what cannot run. */
+export async function startChat(
+  context: Context,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  body: ChatRequest,
+): Promise<ChatRun | null> {
+  const { engine, answerFormat: format } = context;
+  const { model, adapter } = admit(context, body.model);
+  refuseUnsupported(body);
+  const maxTokens = wantedMaxTokens(body);
+  const tools = usedTools(body);
+  const readsCalls = tools.length > 0;
+  const isPlain = isPlainText(format, readsCalls);
+  const sampling = toSamplingParams(body, engine.description.defaultSampling, maxTokens, {
+    logprobs: wantedLogprobs(body),
+    promptLogprobs: body.prompt_logprobs ?? null,
+    keptSpecialTokens: marksOf(format, readsCalls),
+    textLengths: !isPlain,
+  });
+  const wanted = toolGrammar(body, format.toolParser, wantedGrammar(body));
+  checkAllowedTokens(body, wanted);
+  const signal = clientGone(reply);
+  const [rendered, grammar] = await Promise.all([
+    engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
+    compileGrammar(engine, wanted),
+  ]);
+  const prompt = truncated(engine, rendered, body, maxTokens);
+  const promptEnd =
+    wanted !== null && holdsFromStart(wanted)
+      ? 'after reasoning'
+      : promptEndOf(format, rendered.text, continuedText(body));
+  const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;
+  sampling.thinkingLimit = budget < 0 ? null : await thinkingLimit(engine, format, budget, promptEnd);
+  sampling.badWords = await badWordTokens(engine, body.bad_words ?? []);
+  if (signal.aborted) return null;
+  try {
+    const deltas = engine.generate({
+      requestId: request.id,
+      promptTokenIds: prompt.tokenIds,
+      sampling,
+      priority: body.priority ?? 0,
+      cacheSalt: cacheSaltOf(request, body.cache_salt),
+      adapter,
+      grammar,
+      arrivalMs: request.arrivalMs,
+      signal,
+    });
+    const schemas = new Map(tools.map(({ function: { name, parameters } }) => [name, parameters ?? {}]));
+    const onlyOneCall = body.parallel_tool_calls === false;
+    const options = { readsCalls, tools: schemas, promptEnd, onlyOneCall };
+    return { model, prompt, deltas, format, options, isPlainText: isPlain };
+  } catch (error) {
+    if (error instanceof RequestError) throw fromRequestError(error, clientFieldNames, 'messages');
+    throw error;
+  }
+}
+
+function wantedMaxTokens(body: ChatRequest): number | null {
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? null;
+  if (maxTokens !== 0) return maxTokens;
+  throw new ApiError('invalid_value', 'max_tokens: found 0, allowed: at least 1', 'max_tokens');
+}
+
+function wantedLogprobs(body: ChatRequest): number | null {
+  if (body.top_logprobs != null && body.logprobs !== true) {
+    throw new ApiError(
+      'invalid_value',
+      'top_logprobs: found a value, allowed: only with logprobs true',
+      'top_logprobs',
+    );
+  }
+  return body.logprobs === true ? (body.top_logprobs ?? 0) : null;
+}
+
+/** The last message's text when the answer continues it. */
+function continuedText(body: ChatRequest): string | null {
+  if (body.continue_final_message !== true) return null;
+  return contentText(body.messages.at(-1)?.content, `messages.${body.messages.length - 1}.content`);
+}
+
+/** What echo puts before the answer: the last message, if the answer is of the same role. */
+export function echoOf(body: ChatRequest): string {
+  const last = body.messages.at(-1);
+  if (body.echo !== true || last?.role !== 'assistant') return '';
+  return contentText(last.content, `messages.${body.messages.length - 1}.content`);
+}
