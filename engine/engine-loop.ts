@@ -107,8 +107,9 @@ export class EngineLoop {
   }
 
   /**
-   * Launches a step and reports one: the same, or the one before, which a device has computed meanwhile. With
-   * nothing to compute only the report of what ended without a step. Null when all that could run waits for masks.
+   * Launches a step and reports one: the same, or the one before, which a device has computed meanwhile.
+   * With nothing to compute only the report of what ended without a step. Null when all that could run
+   * waits for masks.
    */
   step(): StepOutput | null {
     this.#receiveMasks();

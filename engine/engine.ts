@@ -109,8 +109,8 @@ export interface EngineApi {
   /** One token alone, as logprobs report it: its bytes, and as text (U+FFFD for incomplete UTF-8). */
   tokenText(tokenId: number): { text: string; bytes: Uint8Array };
   /**
-   * Compiles what an output must match, for generate(). Throws GrammarError when it is not valid, too large or
-   * takes too long, GrammarQueueFullError when too many wait.
+   * Compiles what an output must match, for generate(). Throws GrammarError when it is not valid, too large
+   * or takes too long, GrammarQueueFullError when too many wait.
    */
   compileGrammar(request: GrammarRequest): Promise<Grammar>;
   /**

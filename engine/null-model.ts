@@ -79,8 +79,8 @@ export class NullModel implements NativeModel {
   }
 
   /**
-   * The next token is a plain function of the newest one's position, or the next after it that the grammar allows:
-   * no token ends the answer but its length.
+   * The next token is a plain function of the newest one's position, or the next after it that the grammar
+   * allows: no token ends the answer but its length.
    */
   launch(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
     const { logitsRows, positions, targetTokenIds } = this.batch;

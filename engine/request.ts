@@ -42,7 +42,8 @@ export class Request {
   firstTokenMs: number | null = null;
   lastTokenMs: number | null = null;
   /**
-   * The tokens that its grammar allows next are known; always so without a grammar. A step may not sample before.
+   * The tokens that its grammar allows next are known; always so without a grammar. A step may not sample
+   * before.
    */
   isMaskReady = true;
   /** Tokens seen, for penalties; null when the request has none. */

@@ -2,9 +2,9 @@
 //
 // There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the
 // difference: that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption
-// alike. A token that a step under way samples counts already, though nobody knows it yet: the step after it
-// can be planned meanwhile. Only a request with a grammar must wait for it: what its next token may be hangs on
-// the one before, and its matcher answers when it does (isMaskReady).
+// alike. A token that a step under way samples counts already, though nobody knows it yet: the step after
+// it can be planned meanwhile. Only a request with a grammar must wait for it: what its next token may be
+// hangs on the one before, and its matcher answers when it does (isMaskReady).
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
 // worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over

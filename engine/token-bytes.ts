@@ -118,8 +118,8 @@ export class TokenBytes {
   }
 
   /**
-   * Every token in GPT-2's alphabet, one character a byte. Empty are special tokens, which no grammar may use, and
-   * tokens with bytes that UTF-8 never has.
+   * Every token in GPT-2's alphabet, one character a byte. Empty are special tokens, which no grammar may
+   * use, and tokens with bytes that UTF-8 never has.
    */
   inByteAlphabet(): string[] {
     const alphabet = characterOfByte();

@@ -1,7 +1,7 @@
-// What structured output costs: the time of a step with and without a grammar, in turns, at several numbers of
-// streams. The grammar never ends, so every stream has the same number of tokens.
+// What structured output costs: the time of a step with and without a grammar, in turns, at several numbers
+// of streams. The grammar never ends, so every stream has the same number of tokens.
 //
-//   npm run build:ts && node scripts/structured-overhead.mjs [MODEL] [--dummy] [--tokens N] [--streams 1,16,64]
+//   npm run build:ts && node scripts/structured-overhead.mjs [MODEL] [--dummy] [--tokens N] [--streams 1,16]
 
 import { parseArgs } from 'node:util';
 import { defaultSamplingParams, Engine } from '../dist/engine/engine.js';

@@ -1,5 +1,6 @@
-// A worker of the grammar pool: compiles one grammar after another, to find out whether it can be done, how long
-// it takes and what may come first. A grammar that takes too long ends the worker; nothing else depends on it.
+// A worker of the grammar pool: compiles one grammar after another, to find out whether it can be done, how
+// long it takes and what may come first. A grammar that takes too long ends the worker; nothing else
+// depends on it.
 
 import Tinypool from 'tinypool';
 import { nowMs } from '../clock.ts';

@@ -34,8 +34,9 @@ export function literal(text: string): string {
 const maxListed = 500;
 
 /**
- * One character of these. xgrammar reads ranges beyond ASCII wrongly; what it reads rightly is a class of ASCII
- * characters, a class of all but some ASCII characters, and a literal. Throws GrammarError for the rest.
+ * One character of these. xgrammar reads ranges beyond ASCII wrongly; what it reads rightly is a class of
+ * ASCII characters, a class of all but some ASCII characters, and a literal. Throws GrammarError for the
+ * rest.
  */
 export function characterClass(ranges: CodePoints): string {
   const all = merged(ranges);
@@ -103,8 +104,8 @@ export function repeated(expression: string, min: number, max: number): string {
 }
 
 /**
- * (a | b); one alone needs no brackets. For alternatives of which no two begin with the same byte: xgrammar merges
- * the states of one rule's alternatives, and when several begin alike it may merge what it must not.
+ * (a | b); one alone needs no brackets. For alternatives of which no two begin with the same byte: xgrammar
+ * merges the states of one rule's alternatives, and when several begin alike it may merge what it must not.
  */
 export function choice(alternatives: readonly string[]): string {
   return alternatives.length === 1 ? alternatives[0] : `(${alternatives.join(' | ')})`;

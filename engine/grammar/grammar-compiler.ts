@@ -49,8 +49,8 @@ function parse(xgrammar: Xgrammar, { type, text }: GrammarSource) {
 }
 
 /**
- * Says whether a source can be read at all, on an instance without a vocabulary, which is quick to replace: it
- * aborts at every mistake.
+ * Says whether a source can be read at all, on an instance without a vocabulary, which is quick to replace:
+ * it aborts at every mistake.
  */
 export class GrammarChecker {
   #xgrammar: Xgrammar | null = null;
@@ -62,7 +62,8 @@ export class GrammarChecker {
     try {
       (await parse(xgrammar, source)).dispose();
     } catch {
-      // It aborts, or throws a C++ exception that cannot be read: either way the instance is of no use any more.
+      // It aborts, or throws a C++ exception that cannot be read: either way the instance is of no use any
+      // more.
       this.#xgrammar = null;
       throw new GrammarError(xgrammar.takeComplaint() ?? 'it is not valid');
     }

@@ -1,5 +1,5 @@
-// What a caller asks for -> the form that is compiled. Everything here runs in a worker: schemas are walked, and
-// their size is the client's.
+// What a caller asks for -> the form that is compiled. Everything here runs in a worker: schemas are
+// walked, and their size is the client's.
 
 import { EbnfRules, literal } from './ebnf.ts';
 import type { GrammarRequest, GrammarSource } from './grammar.ts';

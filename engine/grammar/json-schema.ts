@@ -1,8 +1,9 @@
 // A JSON schema -> EBNF of the JSON texts that are valid under it.
 //
-// What the grammar allows is always valid, and sometimes less than all that is: properties come in the order of
-// the schema, objects are closed unless additionalProperties opens them, white space is one space or a line
-// break with its indentation. xgrammar has a converter of its own, which passes over keywords it does not know.
+// What the grammar allows is always valid, and sometimes less than all that is: properties come in the
+// order of the schema, objects are closed unless additionalProperties opens them, white space is one space
+// or a line break with its indentation. xgrammar has a converter of its own, which passes over keywords it
+// does not know.
 
 import { characterClass, complement, EbnfRules, literal, repeated } from './ebnf.ts';
 import { GrammarError, shown } from './grammar-error.ts';

@@ -3,7 +3,10 @@
 
 import type { GrammarSource } from './grammar.ts';
 
-/** One matcher stands for each row of the engine's block table. Closes come first, then opens, then advances. */
+/**
+ * One matcher stands for each row of the engine's block table. Closes come first, then opens, then
+ * advances.
+ */
 export interface MatcherWork {
   closed: number[];
   opened: Array<{

@@ -1,6 +1,6 @@
-// A matcher thread: the grammars' states of running requests, and the mask of tokens that each allows next. It
-// sleeps on a counter in shared memory and never yields to its event loop once it runs; whoever finds it at one
-// job for too long ends it.
+// A matcher thread: the grammars' states of running requests, and the mask of tokens that each allows next.
+// It sleeps on a counter in shared memory and never yields to its event loop once it runs; whoever finds it
+// at one job for too long ends it.
 
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { nowMs } from '../clock.ts';

@@ -46,7 +46,10 @@ export class MatcherThreads {
     this.#options = options;
   }
 
-  /** Starts the lane's thread unless it runs; the engine thread hears of it before anything posted after this. */
+  /**
+   * Starts the lane's thread unless it runs; the engine thread hears of it before anything posted after
+   * this.
+   */
   ensure(lane: number): void {
     if (this.#threads[lane] === null && !this.#isClosed) this.#start(lane);
   }

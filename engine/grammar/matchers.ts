@@ -1,5 +1,5 @@
-// The engine thread's end of the matcher threads: which running request has a matcher where, and whose mask is
-// still being made.
+// The engine thread's end of the matcher threads: which running request has a matcher where, and whose mask
+// is still being made.
 
 import type { Request } from '../request.ts';
 import { heavyLane, maskWords } from './grammar.ts';
@@ -21,7 +21,10 @@ export interface MatcherApi {
   /** Masks that are being made. */
   readonly numAwaited: number;
   setLane(lane: number, thread: MatcherLane | null): void;
-  /** Begins a matcher for a request that runs now, after its output so far, whose mask is made unless it is empty. */
+  /**
+   * Begins a matcher for a request that runs now, after its output so far, whose mask is made unless it is
+   * empty.
+   */
   open(request: Request, lane: number): void;
   /** The request's newest token; the mask after it is made. */
   advance(request: Request, tokenId: number): void;

@@ -51,7 +51,10 @@ export function integerRange(low: bigint | null, high: bigint | null): string {
   return choice(alternatives);
 }
 
-/** Strings of digits and what follows them: all of one length from low to high, or all of some length and more. */
+/**
+ * Strings of digits and what follows them: all of one length from low to high, or all of some length and
+ * more.
+ */
 type Digits = { low: string; high: string; tail: string } | { atLeast: number; tail: string };
 
 /** Natural numbers from low to high, without leading zeros. */
@@ -70,8 +73,8 @@ function naturals(low: bigint, high: bigint | null, tail: string): Digits[] {
 }
 
 /**
- * The strings of any of these, decided digit by digit: no two alternatives begin alike. No two of them may hold the
- * same string.
+ * The strings of any of these, decided digit by digit: no two alternatives begin alike. No two of them may
+ * hold the same string.
  */
 function digitsOf(sets: readonly Digits[], isFirst = true): string {
   if (sets.every((one) => 'low' in one) && sets.length === 1 && sets[0].low === sets[0].high) {

@@ -47,7 +47,8 @@ const lineEnds: CodePoints = [
 ];
 
 /**
- * The EBNF of a whole text, or of the content of a JSON string, with what rules it needs. Throws GrammarError naming what cannot be.
+ * The EBNF of a whole text, or of the content of a JSON string, with what rules it needs. Throws
+ * GrammarError naming what cannot be.
  */
 export function regexToEbnf(pattern: string, form: 'text' | 'json string', rules: EbnfRules): string {
   const writer = new RegexWriter(form === 'json string', rules);

@@ -1,6 +1,6 @@
-// Every keyword of JSON Schema (drafts 4 to 2020-12) and what becomes of it. None is passed over in silence: a
-// keyword that asserts something is enforced by the grammar or refused by name. Words that are no keywords say
-// nothing, as the standard has it.
+// Every keyword of JSON Schema (drafts 4 to 2020-12) and what becomes of it. None is passed over in
+// silence: a keyword that asserts something is enforced by the grammar or refused by name. Words that are
+// no keywords say nothing, as the standard has it.
 
 import { GrammarError } from './grammar-error.ts';
 
@@ -17,8 +17,8 @@ export const jsonTypes: readonly JsonType[] = [
 ];
 
 /**
- * `annotation` says nothing about which values are valid; `any` is enforced for every type; the name of a type:
- * enforced there, and of no meaning for other types; `refused` is an error.
+ * `annotation` says nothing about which values are valid; `any` is enforced for every type; the name of a
+ * type: enforced there, and of no meaning for other types; `refused` is an error.
  */
 type Treatment = 'annotation' | 'any' | 'number' | 'string' | 'array' | 'object' | 'refused';
 

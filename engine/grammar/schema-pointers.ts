@@ -97,7 +97,9 @@ const mergers: Readonly<Record<string, (a: never, b: never, path: string) => unk
   },
 };
 
-/** Keywords whose meaning hangs on others beside them: two schemas with them must agree on all of the group. */
+/**
+ * Keywords whose meaning hangs on others beside them: two schemas with them must agree on all of the group.
+ */
 const groups: readonly (readonly string[])[] = [
   ['additionalProperties', 'properties', 'patternProperties'],
   ['items', 'prefixItems', 'additionalItems'],

@@ -1,5 +1,5 @@
-// `format` of strings: what each admits, as a regular expression. Narrower than the standards where they allow
-// what nobody means, and of bounded length, so that every answer comes to an end.
+// `format` of strings: what each admits, as a regular expression. Narrower than the standards where they
+// allow what nobody means, and of bounded length, so that every answer comes to an end.
 
 const date = '[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])';
 const time = '([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])';

@@ -1,5 +1,5 @@
-// xgrammar's structural tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html), checked field by field,
-// with our grammars of schemas and regular expressions in place of its own.
+// xgrammar's structural tags (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html), checked field by
+// field, with our grammars of schemas and regular expressions in place of its own.
 
 import { GrammarError, shown, within } from './grammar-error.ts';
 import { jsonSchemaToEbnf } from './json-schema.ts';

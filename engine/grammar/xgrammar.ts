@@ -1,8 +1,9 @@
 // @mlc-ai/web-xgrammar, loaded as often as wanted: each load is a WebAssembly memory of its own.
 //
-// It is a UMD file in a package that calls itself ESM, so neither import nor require can load it; it says what is
-// wrong with a grammar on its console and then aborts; and its memory grows to 2 GiB and never shrinks. Hence it
-// is compiled here as CommonJS, with a console and a WebAssembly of ours in place of the global ones.
+// It is a UMD file in a package that calls itself ESM, so neither import nor require can load it; it says
+// what is wrong with a grammar on its console and then aborts; and its memory grows to 2 GiB and never
+// shrinks. Hence it is compiled here as CommonJS, with a console and a WebAssembly of ours in place of the
+// global ones.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

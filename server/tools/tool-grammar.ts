@@ -1,5 +1,5 @@
-// Grammars that make an answer call tools: structural tags in the model's own format of calls, with the arguments
-// by each function's schema.
+// Grammars that make an answer call tools: structural tags in the model's own format of calls, with the
+// arguments by each function's schema.
 
 import { ApiError } from '../errors.ts';
 import type { ChatRequest } from '../schemas.ts';
@@ -88,8 +88,9 @@ export function toolChoiceOf({ tool_choice: choice, tools }: ChatRequest): ToolC
 }
 
 /**
- * The grammar of an answer with tools: calls alone where they are forced, and what `wanted` asks for or calls
- * otherwise. Null when nothing holds the answer. `formatName`: of the model's format of calls, null for none known.
+ * The grammar of an answer with tools: calls alone where they are forced, and what `wanted` asks for or
+ * calls otherwise. Null when nothing holds the answer. `formatName`: of the model's format of calls, null
+ * for none known.
  */
 export function toolGrammar(
   body: ChatRequest,
@@ -141,7 +142,9 @@ function structuralTag(format: object, tagFields: readonly string[]): WantedGram
   return { request: { type: 'structural_tag', tag: { format } }, field: 'tools', tagFields };
 }
 
-/** Arguments are held to the schema where calls are forced or the function is strict, else to be an object. */
+/**
+ * Arguments are held to the schema where calls are forced or the function is strict, else to be an object.
+ */
 function tagOf(
   { function: { name, parameters, strict } }: Tool,
   { begin, end }: CallFormat,

@@ -1,6 +1,6 @@
-// The conformance run: 200 schemas, all at once, sampled from the model that ships at temperature 1. Every answer is
-// valid JSON under its schema, as a validator that is not ours sees it, or the schema was refused by the keyword's
-// name.
+// The conformance run: 200 schemas, all at once, sampled from the model that ships at temperature 1. Every
+// answer is valid JSON under its schema, as a validator that is not ours sees it, or the schema was refused
+// by the keyword's name.
 
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';

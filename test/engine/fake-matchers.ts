@@ -1,5 +1,5 @@
-// Grammars without xgrammar: which tokens may follow is a hash of the output so far, and the answer comes after a
-// random number of looks. A mask that is used before it has come, or for another output, throws.
+// Grammars without xgrammar: which tokens may follow is a hash of the output so far, and the answer comes
+// after a random number of looks. A mask that is used before it has come, or for another output, throws.
 
 import { allowsMoreThan, type Grammar, maskWords } from '../../engine/grammar/grammar.ts';
 import type { MaskNews, MatcherApi } from '../../engine/grammar/matchers.ts';

@@ -21,27 +21,89 @@ const open = {
 };
 
 const cases: Array<[name: string, schema: unknown, valid: string[], invalid: string[]]> = [
-  ['an object', person,
-    ['{"name":"x"}', '{"name": "x", "age": 3}', '{\n  "name": "x",\n  "tags": ["a", "b"]\n}', '{"name":"x","tags":[]}', '{"name":"é\\n\\u00e9"}'],
-    ['{}', '{"age":3}', '{"name":"x",}', '{"name":"x","other":1}', '{"age":3,"name":"x"}', '{"name":"a\nb"}', '{"name":"x","tags":["c"]}', '{"name":"x"', '[]', '{"name":"x"} ']],
-  ['other properties, which repeat no name', open,
+  [
+    'an object',
+    person,
+    [
+      '{"name":"x"}',
+      '{"name": "x", "age": 3}',
+      '{\n  "name": "x",\n  "tags": ["a", "b"]\n}',
+      '{"name":"x","tags":[]}',
+      '{"name":"é\\n\\u00e9"}',
+    ],
+    [
+      '{}',
+      '{"age":3}',
+      '{"name":"x",}',
+      '{"name":"x","other":1}',
+      '{"age":3,"name":"x"}',
+      '{"name":"a\nb"}',
+      '{"name":"x","tags":["c"]}',
+      '{"name":"x"',
+      '[]',
+      '{"name":"x"} ',
+    ],
+  ],
+  [
+    'other properties, which repeat no name',
+    open,
     ['{}', '{"ab":1}', '{"b":null}', '{"ab":1,"b":null,"c":true}', '{"a":[1]}', '{"abc":{}}', '{"":0}'],
-    ['{"ab":"x"}', '{"c":1,"ab":2}', '{"b":null,"ab":1}', '{"ab":1,"ab":"x"}', '{"b":1}']],
-  ['anything', true, ['1', '"x"', 'null', '[1,{"a":[]}]', '{"a":1.5e3}'], ['', 'nul', '01', '{a:1}', '[1,]', "'x'"]],
-  ['an array', { type: 'array', items: { type: 'boolean' }, minItems: 1, maxItems: 2 },
-    ['[true]', '[true, false]', '[ true,false ]'], ['[]', '[true,true,true]', '[1]', 'true']],
+    ['{"ab":"x"}', '{"c":1,"ab":2}', '{"b":null,"ab":1}', '{"ab":1,"ab":"x"}', '{"b":1}'],
+  ],
+  [
+    'anything',
+    true,
+    ['1', '"x"', 'null', '[1,{"a":[]}]', '{"a":1.5e3}'],
+    ['', 'nul', '01', '{a:1}', '[1,]', "'x'"],
+  ],
+  [
+    'an array',
+    { type: 'array', items: { type: 'boolean' }, minItems: 1, maxItems: 2 },
+    ['[true]', '[true, false]', '[ true,false ]'],
+    ['[]', '[true,true,true]', '[1]', 'true'],
+  ],
   ['an enum', { enum: ['a"b', 1, null] }, ['"a\\"b"', '1', 'null'], ['"a"', '2', '"null"']],
   ['a type and its enum', { type: 'string', enum: ['a', 1] }, ['"a"'], ['1']],
-  ['the tighter of two bounds', { type: 'integer', minimum: 5, exclusiveMinimum: 1, maximum: 9 }, ['5', '9'], ['2', '4', '10']],
-  ['an excluded bound of a number', { type: 'number', exclusiveMinimum: 0, maximum: 1 }, ['0.001', '1', '1.0'], ['0', '0.0', '1.1', '-1']],
-  ['lengths', { type: 'string', minLength: 2, maxLength: 3 }, ['"ab"', '"éé日"'], ['"a"', '"abcd"', '"a\\n"', '"a\tb"']],
+  [
+    'the tighter of two bounds',
+    { type: 'integer', minimum: 5, exclusiveMinimum: 1, maximum: 9 },
+    ['5', '9'],
+    ['2', '4', '10'],
+  ],
+  [
+    'an excluded bound of a number',
+    { type: 'number', exclusiveMinimum: 0, maximum: 1 },
+    ['0.001', '1', '1.0'],
+    ['0', '0.0', '1.1', '-1'],
+  ],
+  [
+    'lengths',
+    { type: 'string', minLength: 2, maxLength: 3 },
+    ['"ab"', '"éé日"'],
+    ['"a"', '"abcd"', '"a\\n"', '"a\tb"'],
+  ],
   ['a pattern', { type: 'string', pattern: '^[a-z]+"$' }, ['"ab\\""'], ['"ab"', '"ab""', 'ab"']],
-  ['a date', { type: 'string', format: 'date' }, ['"2026-02-28"', '"2026-12-31"'], ['"2026-02-30"', '"2026-13-01"', '"26-1-1"']],
-  ['a reference to the whole', { type: 'object', properties: { next: { $ref: '#' } } }, ['{}', '{"next":{"next":{}}}'], ['{"next":1}']],
+  [
+    'a date',
+    { type: 'string', format: 'date' },
+    ['"2026-02-28"', '"2026-12-31"'],
+    ['"2026-02-30"', '"2026-13-01"', '"26-1-1"'],
+  ],
+  [
+    'a reference to the whole',
+    { type: 'object', properties: { next: { $ref: '#' } } },
+    ['{}', '{"next":{"next":{}}}'],
+    ['{"next":1}'],
+  ],
   ['allOf', { allOf: [{ type: 'integer', minimum: 2 }, { maximum: 4 }] }, ['2', '4'], ['1', '5', '2.5']],
-  ['anyOf with more beside', { type: 'string', anyOf: [{ maxLength: 1 }, { pattern: '^x+$' }] }, ['"a"', '"xxx"'], ['"ab"', '1']],
+  [
+    'anyOf with more beside',
+    { type: 'string', anyOf: [{ maxLength: 1 }, { pattern: '^x+$' }] },
+    ['"a"', '"xxx"'],
+    ['"ab"', '1'],
+  ],
   ['a missing type', { minLength: 1 }, ['"a"'], ['""', '1']],
-]; // biome-ignore format: a table
+];
 
 describe('the grammar of a schema', () => {
   it.each(cases)('%s', async (_, schema, valid, invalid) => {
