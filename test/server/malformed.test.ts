@@ -102,6 +102,7 @@ const rows: Row[] = [
   ['response_format of another type', c, chat({ response_format: { type: 'xml' } }), 400, 'unsupported_value', 'response_format.type'],
   ['structured_outputs empty', c, chat({ structured_outputs: {} }), 400, 'invalid_value', 'structured_outputs'],
   ['allowed tokens beside a grammar', c, chat({ response_format: { type: 'json_object' }, allowed_token_ids: [1] }), 400, 'unsupported_value', 'allowed_token_ids'],
+  ['structured_outputs', c, chat({ structured_outputs: { regex: '(' } }), 400, 'invalid_value', 'structured_outputs.regex'],
   ['audio', c, chat({ modalities: ['audio'] }), 400, 'unsupported_value', 'modalities'],
   ['continue and generate', c, chat({ continue_final_message: true, add_generation_prompt: true }), 400, 'invalid_value', 'continue_final_message'],
   ['unknown model', c, chat({ model: 'gpt-9' }), 404, 'model_not_found', 'model'],
