@@ -156,6 +156,24 @@ function seedWords(seed: bigint): readonly [number, number] {
   return [Number(wrapped & 0xffff_ffffn), Number(wrapped >> 32n)];
 }
 
+/** What turns text into tokens and back. */
+async function openText(
+  options: EngineOptions,
+  model: LoadedModel,
+): Promise<{ tokens: TokenBytes; prompts: PromptPool }> {
+  const tokenizer = await readTokenizer(model.modelPath, {
+    bytesInstead: options.loadFormat === 'dummy',
+    vocabSize: model.config.vocabSize,
+  });
+  const tokens = TokenBytes.fromJson(tokenizer.json, tokenizer.path);
+  const prompts = await PromptPool.create({
+    modelPath: model.modelPath,
+    tokenizer,
+    chatTemplate: options.chatTemplate ?? null,
+  });
+  return { tokens, prompts };
+}
+
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly #prompts: PromptPool;
@@ -183,30 +201,25 @@ export class Engine implements EngineApi {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
     }
     const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
-    const tokenizer = await readTokenizer(model.modelPath, {
-      bytesInstead: options.loadFormat === 'dummy',
-      vocabSize: model.config.vocabSize,
-    });
-    const tokens = TokenBytes.fromJson(tokenizer.json, tokenizer.path);
-    const prompts = await PromptPool.create({
-      modelPath: model.modelPath,
-      tokenizer,
-      chatTemplate: options.chatTemplate ?? null,
-    });
     let onStep: (output: StepOutput) => void = () => {};
-    try {
-      const { port, ready } = await EnginePort.start(
+    // The engine thread reads the weights while the tokenizer is made ready.
+    const [started, text] = await Promise.allSettled([
+      EnginePort.start(
         threadOptions(options, model),
         new URL('./engine-thread.js', import.meta.url),
         (output) => onStep(output),
-      );
-      const engine = new Engine(options, model, prompts, tokens, port, ready);
+      ),
+      openText(options, model),
+    ]);
+    if (started.status === 'fulfilled' && text.status === 'fulfilled') {
+      const { port, ready } = started.value;
+      const engine = new Engine(options, model, text.value.prompts, text.value.tokens, port, ready);
       onStep = (output) => engine.#onStep(output);
       return engine;
-    } catch (error) {
-      await prompts.close();
-      throw error;
     }
+    if (started.status === 'fulfilled') await started.value.port.close();
+    if (text.status === 'fulfilled') await text.value.prompts.close();
+    throw [text, started].find((part) => part.status === 'rejected')?.reason;
   }
 
   private constructor(

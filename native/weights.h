@@ -17,6 +17,14 @@
 
 namespace quire {
 
+// Of the random numbers that stand in for weights.
+constexpr float kDummyStddev = 0.02f;
+
+// "layer 3 q_proj of expert 1".
+std::string source_name(const TensorSource& source);
+// Of the random numbers of one tensor.
+uint64_t stream_of(const TensorSource& source);
+
 struct LayerWeights {
   Tensor input_norm;
   Tensor q_proj, k_proj, v_proj, o_proj;

@@ -53,7 +53,10 @@ describe('structured output', () => {
     const { choices } = await client.chat.completions.parse({ ...body, n: 3, response_format: format });
     for (const { message, finish_reason: reason } of choices) {
       expect(reason).toBe('stop');
-      expect(message.parsed?.city.length).toBeLessThanOrEqual(10);
+      // JSON schema counts characters, not UTF-16; and xgrammar takes an ill-formed sequence of bytes, which
+      // shows as several U+FFFD, for one.
+      const characters = [...(message.parsed?.city ?? '').replace(/\ufffd+/g, '\ufffd')];
+      expect(characters.length).toBeLessThanOrEqual(10);
       expect(Math.abs(message.parsed?.degrees ?? 99)).toBeLessThanOrEqual(50);
     }
     expect(new Set(choices.map(({ message }) => message.content)).size).toBeGreaterThan(1);
