@@ -1,6 +1,6 @@
 // What an engine may be opened with, and what its thread makes of it.
 
-import { availableParallelism } from 'node:os';
+import { placeThreads } from './cpu-cores.ts';
 import type { EngineObserver } from './generation.ts';
 import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
@@ -66,6 +66,8 @@ export interface EngineOptions {
   maxLoraRank?: number;
   /** Threads that compute; null is one per core. */
   threads?: number | null;
+  /** Cores, as in `0-3,8`, that the computing threads are pinned to, one each; default none is pinned. */
+  cpuAffinity?: string | null;
   /**
    * On a GPU, fixes every order of additions, so that a request's tokens never depend on its neighbours:
    * slower. On the CPU it is always so.
@@ -138,7 +140,7 @@ export function threadOptions(
     roundsActivations: options.cpuActivations !== 'f32',
     quantization: options.quantization ?? 'auto',
     kvCacheDtype: kvDtypes[kvCacheDtype],
-    threads: options.threads ?? availableParallelism(),
+    ...placeThreads(options.threads ?? null, options.cpuAffinity ?? null),
     seed: options.seed ?? 0,
     batchInvariant: options.batchInvariant ?? false,
     warmUp: backend === 'cuda',

@@ -45,6 +45,8 @@ export interface NativeModelOptions {
   maxLoras: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
+  /** The core that each thread is pinned to, the caller first; empty pins none. */
+  cpuAffinity: readonly number[];
   /** A request's tokens never depend on its neighbours; always so on the CPU, slower on a GPU. */
   batchInvariant: boolean;
   /** Run the largest step, and each step that is recorded, before the first request (GPUs). */

@@ -134,6 +134,23 @@ Quantization quantization(const Napi::Object& object) {
   throw Napi::TypeError::New(object.Env(), "quantization: found " + name + ", allowed none, auto, int8");
 }
 
+// None, or one for each thread.
+std::vector<int> cores(const Napi::Object& object, int threads) {
+  const Napi::Array list = field(object, "cpuAffinity").As<Napi::Array>();
+  if (!list.IsArray() || (list.Length() != 0 && list.Length() != static_cast<uint32_t>(threads))) {
+    throw Napi::TypeError::New(object.Env(), "cpuAffinity has not one core for each thread");
+  }
+  std::vector<int> found;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const double core = list.Get(i).ToNumber().DoubleValue();
+    if (!(core >= 0 && core < 1024 && core == std::floor(core))) {
+      throw Napi::RangeError::New(object.Env(), "cpuAffinity: allowed 0 to 1023");
+    }
+    found.push_back(static_cast<int>(core));
+  }
+  return found;
+}
+
 ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   ModelOptions options{};
   options.backend = text(object, "backend");
@@ -162,6 +179,7 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   options.sizes.vocab_size = vocab_size;
   options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
   options.threads = count(object, "threads", 1, 1024);
+  options.cpu_affinity = cores(object, options.threads);
   options.max_loras = count(object, "maxLoras", 0, 1024);
   options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
   options.batch_invariant = flag(object, "batchInvariant");

@@ -80,7 +80,8 @@ struct ModelOptions {
   int block_size;
   BatchSizes sizes;
   int threads;
-  int max_loras;  // adapter slots
+  std::vector<int> cpu_affinity;  // the core of each thread; empty: wherever the system puts them
+  int max_loras;                  // adapter slots
   uint32_t seed;
   bool batch_invariant;  // a request's tokens never depend on its neighbours; always so on the CPU
   bool warm_up;          // run the largest step, and every step that is recorded, before the first request

@@ -1,6 +1,13 @@
 #include "thread_pool.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include <chrono>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -10,8 +17,11 @@ namespace quire {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 // Long enough to bridge the gap between two ops of a step, short enough to leave the core to a neighbour.
-constexpr int kSpins = 2000;
+constexpr std::chrono::microseconds kSpinTime{30};
+constexpr std::chrono::microseconds kNapTime{250};
 
 void pause_core() {
 #if defined(__x86_64__)
@@ -19,11 +29,45 @@ void pause_core() {
 #endif
 }
 
+// True as soon as `is_over`, false when it was not for as long as a thread may spin.
+template <typename Condition>
+bool spin_until(const Condition& is_over) {
+  constexpr int kSpinsPerLook = 16;
+  const Clock::time_point end = Clock::now() + kSpinTime;
+  do {
+    for (int spin = 0; spin < kSpinsPerLook; spin++) {
+      if (is_over()) return true;
+      pause_core();
+    }
+  } while (Clock::now() < end);
+  return false;
+}
+
+bool pin_this_thread(int core) {
+#if defined(__linux__)
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  return sched_setaffinity(0, sizeof(set), &set) == 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) {
+ThreadPool::ThreadPool(int num_threads, const std::vector<int>& cores) {
+  // The caller visits every core and stays on the first, so that a core it may not use is an error here.
+  for (auto core = cores.rbegin(); core != cores.rend(); core++) {
+    if (pin_this_thread(*core)) continue;
+    throw std::runtime_error("this process may not use core " + std::to_string(*core));
+  }
   for (int thread = 1; thread < num_threads; thread++) {
-    workers_.emplace_back([this, thread] { worker_loop(thread); });
+    const int core = cores.empty() ? -1 : cores[thread % cores.size()];
+    workers_.emplace_back([this, thread, core] {
+      if (core >= 0) pin_this_thread(core);
+      worker_loop(thread);
+    });
   }
 }
 
@@ -31,7 +75,6 @@ ThreadPool::~ThreadPool() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
-    loop_++;
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
@@ -50,62 +93,74 @@ void ThreadPool::run(int64_t num_pieces, Call call, const void* body) {
     for (int64_t piece = 0; piece < num_pieces; piece++) call(body, piece, 0);
     return;
   }
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    call_ = call;
-    body_ = body;
-    num_pieces_ = num_pieces;
-    next_piece_.store(0, std::memory_order_relaxed);
-    error_ = nullptr;
-    num_busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    loop_.fetch_add(1, std::memory_order_release);
+  call_ = call;
+  body_ = body;
+  num_pieces_ = num_pieces;
+  error_ = nullptr;
+  num_unfinished_.store(num_pieces, std::memory_order_relaxed);
+  num_untaken_.store(num_pieces);
+  // Either this sees the sleeper, or the sleeper sees the pieces before it sleeps: both are in one order.
+  if (num_asleep_.load() > 0) {
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    wake_.notify_all();
   }
-  wake_.notify_all();
   work(0);
-  for (int spin = 0; spin < kSpins && num_busy_.load(std::memory_order_acquire) > 0; spin++) pause_core();
-  if (num_busy_.load(std::memory_order_acquire) > 0) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    idle_.wait(lock, [this] { return num_busy_.load(std::memory_order_acquire) == 0; });
-  }
+  wait_for_others();
   if (error_) std::rethrow_exception(error_);
 }
 
+int64_t ThreadPool::take_piece() {
+  int64_t left = num_untaken_.load(std::memory_order_relaxed);
+  while (left > 0) {
+    if (num_untaken_.compare_exchange_weak(left, left - 1, std::memory_order_acquire,
+                                           std::memory_order_relaxed)) {
+      return num_pieces_ - left;
+    }
+  }
+  return -1;
+}
+
 void ThreadPool::work(int thread) {
-  for (;;) {
-    const int64_t piece = next_piece_.fetch_add(1, std::memory_order_relaxed);
-    if (piece >= num_pieces_) return;
+  int64_t num_done = 0;
+  for (int64_t piece = take_piece(); piece >= 0; piece = take_piece()) {
     try {
       call_(body_, piece, thread);
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
+    num_done++;
+  }
+  if (num_done == 0) return;
+  if (num_unfinished_.fetch_sub(num_done, std::memory_order_acq_rel) == num_done && thread != 0) {
+    // The lock keeps the wake-up from falling between the caller's check and its sleep.
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    done_.notify_one();
   }
 }
 
-uint64_t ThreadPool::wait_for_loop(uint64_t seen) {
-  for (int spin = 0; spin < kSpins; spin++) {
-    const uint64_t loop = loop_.load(std::memory_order_acquire);
-    if (loop != seen) return loop;
-    pause_core();
-  }
+void ThreadPool::wait_for_others() {
+  const auto is_done = [this] { return num_unfinished_.load(std::memory_order_acquire) == 0; };
+  if (spin_until(is_done)) return;
+  // Whoever is this late has lost its core. Each time this one falls idle the system may move that thread
+  // here, but only when it has been off for a while: so naps and no long sleep.
   std::unique_lock<std::mutex> lock(mutex_);
-  wake_.wait(lock, [this, seen] { return loop_.load(std::memory_order_acquire) != seen; });
-  return loop_.load(std::memory_order_acquire);
+  while (!done_.wait_for(lock, kNapTime, is_done)) continue;
+}
+
+void ThreadPool::wait_for_loop() {
+  const auto is_wanted = [this] { return num_untaken_.load() > 0 || stopping_; };
+  if (spin_until(is_wanted)) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  num_asleep_++;
+  wake_.wait(lock, is_wanted);
+  num_asleep_--;
 }
 
 void ThreadPool::worker_loop(int thread) {
-  uint64_t seen = 0;
-  for (;;) {
-    seen = wait_for_loop(seen);
-    if (stopping_) return;
+  while (!stopping_) {
+    wait_for_loop();
     work(thread);
-    // The last to finish wakes the caller; the lock keeps the wake-up from falling between its check and its
-    // sleep.
-    if (num_busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      std::lock_guard<std::mutex> lock(mutex_);
-      idle_.notify_one();
-    }
   }
 }
 

@@ -18,8 +18,10 @@ namespace quire {
 
 class ThreadPool : public Executor {
  public:
-  // num_threads >= 1 counts the caller; num_threads - 1 threads are started.
-  explicit ThreadPool(int num_threads);
+  // num_threads >= 1 counts the caller; num_threads - 1 threads are started. `cores` pins each, the caller
+  // included, to the core of its number; empty leaves them where the system puts them. Throws
+  // std::runtime_error for a core that this process may not use.
+  explicit ThreadPool(int num_threads, const std::vector<int>& cores = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -34,9 +36,10 @@ class ThreadPool : public Executor {
   }
   void reserve_workspace(size_t bytes);
 
-  // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()). Pieces
-  // are handed out by a counter, so that a descheduled thread delays the piece it holds and not the loop.
-  // Returns when all are done; rethrows the first exception of a piece. One loop at a time, from one thread.
+  // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()), in any
+  // order. A thread takes the next piece whenever it has none, so one that is descheduled delays the piece it
+  // holds and nothing else. Returns when all pieces are done; rethrows the first exception of a piece. One
+  // loop at a time, from one thread, and none from inside a piece.
   template <typename Body>
   void parallel_for(int64_t num_pieces, const Body& body) {
     run(
@@ -49,9 +52,13 @@ class ThreadPool : public Executor {
   using Call = void (*)(const void* body, int64_t piece, int thread);
 
   void run(int64_t num_pieces, Call call, const void* body);
+  // What this thread can of the loop under way.
   void work(int thread);
+  // -1: none is left.
+  int64_t take_piece();
+  void wait_for_others();
   void worker_loop(int thread);
-  uint64_t wait_for_loop(uint64_t seen);
+  void wait_for_loop();
 
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
@@ -61,19 +68,20 @@ class ThreadPool : public Executor {
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;
-  std::condition_variable wake_;
-  std::condition_variable idle_;
-  // Number of the newest loop; a worker that has seen it sleeps until the next.
-  std::atomic<uint64_t> loop_{0};
-  std::atomic<int> num_busy_{0};
+  std::condition_variable wake_;  // of workers, when there is a loop
+  std::condition_variable done_;  // of the caller, when it is over
+  std::atomic<int> num_asleep_{0};
   std::atomic<bool> stopping_{false};
 
-  // The loop under way. Written before loop_ moves on, read by workers after they saw it move.
+  // The loop under way. The caller writes it while no piece is left to take, so nobody reads it; a thread
+  // reads it once it holds a piece, and then the caller waits for that piece. Who took none has seen nothing
+  // but the counter and may come late, to this loop or to a later one.
   Call call_ = nullptr;
   const void* body_ = nullptr;
   int64_t num_pieces_ = 0;
-  std::atomic<int64_t> next_piece_{0};
   std::exception_ptr error_;
+  alignas(64) std::atomic<int64_t> num_untaken_{0};
+  alignas(64) std::atomic<int64_t> num_unfinished_{0};
 };
 
 namespace internal {

@@ -149,7 +149,7 @@ uint64_t stream_of(const TensorSource& source) {
 
 Weights::Weights(const ModelConfig& config, const ModelFiles& files, const ModelOptions& options,
                  Backend& backend)
-    : pool_(options.threads) {
+    : pool_(options.threads, options.cpu_affinity) {
   check_fit(files, backend);
   for (const std::string& path : files.paths) map_file(path);
   std::map<std::tuple<int, int, std::string>, const TensorSource*> sources;

@@ -51,6 +51,7 @@ const nativeOptions = {
   dtype: null,
   kvCacheDtype: 'bf16',
   threads: 16,
+  cpuAffinity: [],
   seed: 0,
   warmUp: false,
   batchInvariant: false,

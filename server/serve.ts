@@ -81,6 +81,7 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
     maxCpuLoras: values['max-cpu-loras'] as number,
     maxLoraRank: values['max-lora-rank'] as number,
     threads: values.threads as number | null,
+    cpuAffinity: values['cpu-affinity'] as string | null,
     seed: values.seed as number | null,
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
     chatTemplate: template === null ? null : readFileSync(template, 'utf8'),

@@ -33,6 +33,7 @@ export class Activations {
       maxLogprobs: 0,
       maxLoras: 0,
       threads,
+      cpuAffinity: [],
       batchInvariant: false,
       warmUp: false,
       keepLogits: false,

@@ -57,7 +57,7 @@ class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const ModelOptions& options)
       : ops_(find_ops(options)),
-        pool_(options.backend == "reference" ? 1 : options.threads),
+        pool_(options.backend == "reference" ? 1 : options.threads, options.cpu_affinity),
         rounds_activations_(options.rounds_activations && options.backend != "reference") {}
   ~CpuBackend() override {
     for (const auto& [memory, bytes] : placed_) release(memory, bytes);

@@ -1,8 +1,8 @@
 // `quire bench ops [MODEL]`
 
 import { writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { defaultThreads } from '../../engine/engine.ts';
 import {
   type BenchedOp,
   benchedOps,
@@ -30,7 +30,7 @@ export const benchOpsOptions: readonly Option[] = [
 
   { group: 'How', name: 'cpu', kind: { type: 'choice', values: ['auto', 'avx512', 'avx2', 'portable'] }, fallback: 'auto', help: 'kernels; auto takes the best this machine has' },
   { group: 'How', name: 'cpu-activations', kind: { type: 'choice', values: ['int8', 'f32'] }, fallback: 'int8', help: 'form in which they go into a matmul with integer weights' },
-  { group: 'How', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
+  { group: 'How', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core that the process may use, or that its container is granted' },
   { group: 'How', name: 'seconds', kind: { type: 'number', low: 0, high: 60 }, fallback: 0.2, help: 'that each figure takes at least; three calls in any case' },
 
   { group: 'Report', name: 'output-json', kind: { type: 'text' }, fallback: null, help: 'JSON file for the figures' },
@@ -70,7 +70,7 @@ function toBenchOptions(values: OptionValues): OpBenchOptions {
     context: values.context as number,
     seconds: values.seconds as number,
     roundsActivations: values['cpu-activations'] === 'int8',
-    threads: (values.threads as number | null) ?? availableParallelism(),
+    threads: (values.threads as number | null) ?? defaultThreads(),
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
   };
 }

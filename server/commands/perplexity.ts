@@ -15,7 +15,7 @@ const perplexityOptions: readonly Option[] = [
   { group: 'Text', name: 'stride', kind: wholeNumber, fallback: null, help: 'tokens by which windows advance; default half a window' },
   { group: 'Engine', name: 'quantization', kind: { type: 'choice', values: ['none', 'auto', 'int8'] }, fallback: 'none', help: 'as `quire serve` has it; none judges the weights of the file' },
   { group: 'Engine', name: 'cpu-activations', kind: { type: 'choice', values: ['f32', 'int8'] }, fallback: 'f32', help: 'as `quire serve` has it; f32 judges the weights alone' },
-  { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
+  { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core that the process may use, or that its container is granted' },
 ]; // biome-ignore format: one option a line
 
 export const perplexityHelp = () =>

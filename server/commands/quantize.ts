@@ -1,8 +1,8 @@
 // `quire quantize MODEL OUT --method awq --calibration FILE`
 
 import { existsSync, readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { encodeFile } from '../../engine/encode-file.ts';
+import { defaultThreads } from '../../engine/engine.ts';
 import { resolveModel } from '../../engine/hub.ts';
 import { quantizeModel } from '../../engine/quantize/quantize-model.ts';
 import { helpOf, type Option, OptionError, readOptions } from '../options.ts';
@@ -14,7 +14,7 @@ const quantizeOptions: readonly Option[] = [
   { group: 'Method', name: 'group-size', kind: { type: 'choice', values: ['32', '64', '128'] }, fallback: '128', help: 'weights that share a scale and a zero' },
   { group: 'Method', name: 'calibration', kind: { type: 'text' }, fallback: null, help: 'UTF-8 file of text like what the model will meet; needed by awq' },
   { group: 'Method', name: 'calibration-tokens', kind: { type: 'integer', low: 16, high: 65_536 }, fallback: 2048, help: 'tokens of it at most, read in windows of 512' },
-  { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core' },
+  { group: 'Engine', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core that the process may use, or that its container is granted' },
 ]; // biome-ignore format: one option a line
 
 export const quantizeHelp = () =>
@@ -43,7 +43,7 @@ export async function runQuantize(args: readonly string[]): Promise<number> {
       ? null
       : await encodeFile(folder, readFileSync(file, 'utf8'), values['calibration-tokens'] as number);
   const progress = new Progress('layers');
-  const threads = (values.threads as number | null) ?? availableParallelism();
+  const threads = (values.threads as number | null) ?? defaultThreads();
   const groupSize = Number(values['group-size']) as 128;
   try {
     const { notConverted } = await quantizeModel(

@@ -17,6 +17,7 @@ export const forwardOptions: NativeModelOptions = {
   maxLogprobs: 4,
   maxLoras: 2,
   threads: 2,
+  cpuAffinity: [],
   batchInvariant: false,
   warmUp: false,
   keepLogits: true,

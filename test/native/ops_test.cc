@@ -24,6 +24,7 @@
 #include "sampler_cases.h"
 #include "test_tools.h"
 #include "thread_pool.h"
+#include "thread_pool_cases.h"
 
 namespace quire::test {
 
@@ -336,6 +337,7 @@ int main(int argc, char** argv) {
       {"sampler", test_sampler},
       {"philox", test_philox},
       {"float16", test_float16},
+      {"threads", test_thread_pool},
       {"canary", test_canary}};
   int64_t passed = 0, failed = 0;
   for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx512_bf16(), cpu_ops_avx2(), cpu_ops_portable()}) {
