@@ -24,7 +24,6 @@ import type { SamplingParams } from './sampling-params.ts';
 import { TokenBytes } from './token-bytes.ts';
 import { readTokenizer } from './tokenizer-file.ts';
 
-export { defaultThreads } from './cpu-cores.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { Grammar, GrammarRequest } from './grammar/grammar.ts';

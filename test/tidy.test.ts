@@ -96,7 +96,7 @@ describe('imports', () => {
     [/^server\/(?!commands\/)/, /^(server\/|engine\/(engine|clock|hub)\.ts$)/],
     [
       /^server\/commands\//,
-      /^(server\/|engine\/(engine|hub|merge-lora|perplexity|encode-file|op-bench|quantize\/quantize-model)\.ts$)/,
+      /^(server\/|engine\/(engine|hub|merge-lora|perplexity|encode-file|cpu-cores|op-bench|quantize\/quantize-model)\.ts$)/,
     ],
     [/^engine\//, /^engine\//],
     [/^native\/reference\//, /^native\/(reference\/|[^/]+\.h$)/],

@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { defaultThreads } from '../../engine/engine.ts';
+import { defaultThreads } from '../../engine/cpu-cores.ts';
 import {
   type BenchedOp,
   benchedOps,

@@ -1,8 +1,8 @@
 // `quire quantize MODEL OUT --method awq --calibration FILE`
 
 import { existsSync, readFileSync } from 'node:fs';
+import { defaultThreads } from '../../engine/cpu-cores.ts';
 import { encodeFile } from '../../engine/encode-file.ts';
-import { defaultThreads } from '../../engine/engine.ts';
 import { resolveModel } from '../../engine/hub.ts';
 import { quantizeModel } from '../../engine/quantize/quantize-model.ts';
 import { helpOf, type Option, OptionError, readOptions } from '../options.ts';
