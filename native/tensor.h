@@ -13,6 +13,7 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW
 
 // Whether weights are integers in groups.
 constexpr bool is_integer(DType dtype) { return dtype >= DType::kW4; }
+constexpr bool has_4_bits(DType dtype) { return dtype == DType::kW4 || dtype == DType::kW4Tiles; }
 constexpr bool is_tiled(DType dtype) { return dtype >= DType::kW4Tiles; }
 
 // Of one element; integer weights have none.

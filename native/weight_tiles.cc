@@ -12,7 +12,6 @@ int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 int64_t num_tiles(const Tensor& w) { return (w.rows + kTileRows - 1) / kTileRows; }
 int64_t num_groups(const Tensor& w) { return w.cols / w.groups.group; }
-bool has_4_bits(DType dtype) { return dtype == DType::kW4 || dtype == DType::kW4Tiles; }
 int64_t data_bytes(const Tensor& w) {
   return lines(num_tiles(w) * kTileRows * w.cols / (has_4_bits(w.dtype) ? 2 : 1));
 }

@@ -103,9 +103,8 @@ int64_t weight_bytes(const Tensor& w) {
   if (w.dtype == DType::kF8) return count + w.rows * static_cast<int64_t>(sizeof(float));
   if (!is_integer(w.dtype)) return count * static_cast<int64_t>(dtype_size(w.dtype));
   const int64_t groups = count / w.groups.group;
-  const bool has_4_bits = w.dtype == DType::kW4 || w.dtype == DType::kW4Tiles;
   const int64_t scale_bytes = is_tiled(w.dtype) ? 2 : 4;
-  return count / (has_4_bits ? 2 : 1) + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
+  return count / (has_4_bits(w.dtype) ? 2 : 1) + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
 }
 
 std::string gib_text(double bytes) {
@@ -120,9 +119,9 @@ void check_fit(const ModelFiles& files, const Backend& backend) {
   double bytes = 0;
   for (const TensorSource& source : files.tensors) {
     const double count = static_cast<double>(source.rows) * static_cast<double>(source.cols);
-    const bool has_4_bits = source.dtype == DType::kW4 && source.expert < 0;
-    const bool has_8_bits = source.dtype == DType::kF8 && backend.has_f8_matmul(source.rows, source.cols);
-    bytes += count * (has_4_bits ? 0.5 + 4.0 / source.group : has_8_bits ? 1 : 2);
+    const bool in_4_bits = source.dtype == DType::kW4 && source.expert < 0;
+    const bool in_8_bits = source.dtype == DType::kF8 && backend.has_f8_matmul(source.rows, source.cols);
+    bytes += count * (in_4_bits ? 0.5 + 4.0 / source.group : in_8_bits ? 1 : 2);
   }
   const double free = static_cast<double>(backend.free_bytes());
   if (bytes < free) return;

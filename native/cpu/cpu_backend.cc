@@ -20,16 +20,6 @@ namespace quire {
 namespace {
 
 constexpr int kLogitsRows = 64;
-constexpr size_t kHugePage = size_t{2} << 20;
-
-// For what is read from end to end in every step: fewer and larger pages, where the system has them.
-void* allocate_huge(size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  if (bytes >= kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);
-  return memory;
-}
-
 const Ops* find_ops(const ModelOptions& options) {
   if (options.backend == "reference") return &reference_ops();
   if (options.kv_cache_dtype == DType::kF8) {
@@ -72,7 +62,6 @@ class CpuBackend : public Backend {
     return size_t{2} * pool_.num_threads() * vocab_size;
   }
   void prepare(const ModelConfig& config, const ModelOptions& options) override {
-    if (!rounds_activations_) return;
     const int64_t rows =
         int64_t{options.sizes.max_num_batched_tokens} * std::max(1, config.experts_per_token);
     const int64_t cols =
@@ -86,8 +75,9 @@ class CpuBackend : public Backend {
                              " is not supported: even sizes up to 256 are");
   }
 
-  // Taken from the system as it is touched, in large pages where it has them: keys and values lie in runs of
-  // a few KB, which would otherwise need a translation each.
+  // Taken from the system as it is touched, in large pages where it has them: weights are read from end to
+  // end in every step, and keys and values lie in runs of a few KB, which would otherwise need a translation
+  // each.
   void* allocate(size_t bytes) override {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -112,11 +102,14 @@ class CpuBackend : public Backend {
   void collect(Arena&, const BatchSizes&) override {}
 
  private:
+  // Until the backend ends.
   void* place_memory(size_t bytes) {
-    void* memory = allocate_huge(bytes);
+    void* memory = allocate(bytes);
     placed_.emplace_back(memory, bytes);
     return memory;
   }
+  Tensor place_in_tiles(const Tensor& host);
+  Tensor place_in_rows(const Tensor& host);
 
   const Ops* const ops_;
   ThreadPool pool_;
@@ -132,31 +125,40 @@ Tensor CpuBackend::place(const Tensor& host) {
   return packer.tiles();
 }
 
-// Some rows at a time, so that a whole copy never lies between the matrix and its tiles.
 Tensor CpuBackend::place_in_int8(const Tensor& host) {
+  return rounds_activations_ ? place_in_tiles(host) : place_in_rows(host);
+}
+
+// Some rows at a time, so that a whole copy never lies between the matrix and its tiles.
+Tensor CpuBackend::place_in_tiles(const Tensor& host) {
   constexpr int64_t kRows = 1024;
   static_assert(kRows % kTileRows == 0, "parts begin with a tile");
   const int group = int8_group(host.cols);
-  const int64_t groups = host.cols / group;
-  const int64_t part_rows = rounds_activations_ ? std::min(host.rows, kRows) : host.rows;
-  auto* data = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * host.cols)));
-  auto* scales = static_cast<float*>(place_memory(static_cast<size_t>(part_rows * groups) * sizeof(float)));
-  auto* zeros = static_cast<uint8_t*>(place_memory(static_cast<size_t>(part_rows * groups)));
-  Tensor part = {data, DType::kW8, part_rows, host.cols, {scales, zeros, group}};
-  if (!rounds_activations_) {
-    round_to_int8(host, 0, part, pool_);
-    return part;
-  }
-  Tensor shape = part;
-  shape.rows = host.rows;
+  const Tensor shape = {nullptr, DType::kW8, host.rows, host.cols, {nullptr, nullptr, group}};
   TilePacker packer(shape, false);
   packer.start(place_memory(packer.bytes()));
+  const int64_t part_rows = std::min(host.rows, kRows);
+  std::vector<uint8_t> data(static_cast<size_t>(part_rows * host.cols));
+  std::vector<float> scales(data.size() / group);
+  std::vector<uint8_t> zeros(scales.size());
+  Tensor part = {data.data(), DType::kW8, 0, host.cols, {scales.data(), zeros.data(), group}};
   for (int64_t row = 0; row < host.rows; row += kRows) {
     part.rows = std::min(kRows, host.rows - row);
     round_to_int8(host, row, part, pool_);
     packer.pack(part, row, pool_);
   }
   return packer.tiles();
+}
+
+Tensor CpuBackend::place_in_rows(const Tensor& host) {
+  const int group = int8_group(host.cols);
+  const auto count = static_cast<size_t>(host.rows * host.cols);
+  auto* data = static_cast<uint8_t*>(place_memory(count));
+  auto* scales = static_cast<float*>(place_memory(count / group * sizeof(float)));
+  auto* zeros = static_cast<uint8_t*>(place_memory(count / group));
+  const Tensor rounded = {data, DType::kW8, host.rows, host.cols, {scales, zeros, group}};
+  round_to_int8(host, 0, rounded, pool_);
+  return rounded;
 }
 
 }  // namespace
