@@ -62,18 +62,20 @@ function runToEnd(command: string, args: string[], env: NodeJS.ProcessEnv = {}):
  * Starts `quire serve MODEL ARGS` on a free port and waits until /health answers 200. A null model is the one that
  * ships.
  */
-export async function startServer(model: string | null, args: string[] = []): Promise<ServerProcess> {
+export async function startServer(
+  model: string | null,
+  args: string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<ServerProcess> {
   const port = await freePort();
-  const child = spawn(process.execPath, [
-    cli,
-    'serve',
-    ...(model === null ? [] : [model]),
-    '--host',
-    '127.0.0.1',
-    '--port',
-    String(port),
-    ...args,
-  ]);
+  const place = ['--host', '127.0.0.1', '--port', String(port)];
+  const child = spawn(
+    process.execPath,
+    [cli, 'serve', ...(model === null ? [] : [model]), ...place, ...args],
+    {
+      env: { ...process.env, ...env },
+    },
+  );
   let output = '';
   child.stdout.on('data', (chunk) => {
     output += chunk;
