@@ -18,11 +18,11 @@ import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
 import { maxLogitBias } from './native.ts';
+import { openText } from './open-text.ts';
 import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
-import { PromptPool } from './prompt-pool.ts';
+import type { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
-import { TokenBytes } from './token-bytes.ts';
-import { readTokenizer } from './tokenizer-file.ts';
+import type { TokenBytes } from './token-bytes.ts';
 
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
@@ -156,31 +156,13 @@ function seedWords(seed: bigint): readonly [number, number] {
   return [Number(wrapped & 0xffff_ffffn), Number(wrapped >> 32n)];
 }
 
-/** What turns text into tokens and back. */
-async function openText(
-  options: EngineOptions,
-  model: LoadedModel,
-): Promise<{ tokens: TokenBytes; prompts: PromptPool }> {
-  const tokenizer = await readTokenizer(model.modelPath, {
-    bytesInstead: options.loadFormat === 'dummy',
-    vocabSize: model.config.vocabSize,
-  });
-  const tokens = TokenBytes.fromJson(tokenizer.json, tokenizer.path);
-  const prompts = await PromptPool.create({
-    modelPath: model.modelPath,
-    tokenizer,
-    chatTemplate: options.chatTemplate ?? null,
-  });
-  return { tokens, prompts };
-}
-
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly #prompts: PromptPool;
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
-  readonly #grammars: GrammarPool;
-  readonly #matchers: MatcherThreads;
+  readonly #grammarTimeoutMs: number;
+  #grammars: { pool: GrammarPool; matchers: MatcherThreads } | null = null;
   readonly #inFlight: InFlight;
   readonly #eosTokenIds: readonly number[];
   readonly #modelConfig: ModelConfig;
@@ -233,21 +215,7 @@ export class Engine implements EngineApi {
     this.#prompts = prompts;
     this.#tokens = tokens;
     this.#port = port;
-    const vocabulary: Vocabulary = {
-      tokens: tokens.inByteAlphabet().slice(0, model.config.vocabSize),
-      vocabSize: model.config.vocabSize,
-      stopTokenIds: model.eosTokenIds,
-    };
-    const timeoutMs = options.grammarTimeoutMs ?? 10_000;
-    this.#grammars = new GrammarPool({ vocabulary, timeoutMs });
-    this.#matchers = new MatcherThreads({
-      vocabulary,
-      maxNumSeqs: options.maxNumSeqs ?? 256,
-      engineSignals: port.signals,
-      // What compiled once in time does so again, on a busy machine too.
-      compileTimeoutMs: 4 * timeoutMs,
-      onLane: (lane, thread) => port.setMatcherLane(lane, thread),
-    });
+    this.#grammarTimeoutMs = options.grammarTimeoutMs ?? 10_000;
     this.#eosTokenIds = model.eosTokenIds;
     this.#modelConfig = model.config;
     this.#maxLoraRank = options.maxLoraRank ?? 64;
@@ -308,7 +276,25 @@ export class Engine implements EngineApi {
   }
 
   async compileGrammar(request: GrammarRequest): Promise<Grammar> {
-    return this.#grammars.compile(request);
+    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
+    this.#grammars ??= this.#openGrammars();
+    return this.#grammars.pool.compile(request);
+  }
+
+  /** With the first grammar: most engines never see one, and it takes the vocabulary once more. */
+  #openGrammars(): { pool: GrammarPool; matchers: MatcherThreads } {
+    const { vocabSize } = this.description;
+    const tokens = this.#tokens.inByteAlphabet().slice(0, vocabSize);
+    const vocabulary: Vocabulary = { tokens, vocabSize, stopTokenIds: this.#eosTokenIds };
+    const matchers = new MatcherThreads({
+      vocabulary,
+      maxNumSeqs: this.description.maxNumSeqs,
+      engineSignals: this.#port.signals,
+      // What compiled once in time does so again, on a busy machine too.
+      compileTimeoutMs: 4 * this.#grammarTimeoutMs,
+      onLane: (lane, thread) => this.#port.setMatcherLane(lane, thread),
+    });
+    return { pool: new GrammarPool({ vocabulary, timeoutMs: this.#grammarTimeoutMs }), matchers };
   }
 
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
@@ -316,7 +302,7 @@ export class Engine implements EngineApi {
     const { sampling } = request;
     const maxTokens = this.#checkRequest(request);
     if (request.adapter != null) this.#adapterId(request.adapter);
-    if (request.grammar != null) this.#matchers.ensure(request.grammar.lane);
+    if (request.grammar != null) this.#grammars?.matchers.ensure(request.grammar.lane);
     const handles: number[] = [];
     const abort = () => this.#inFlight.abort(handles);
     const stream = new CompletionStream(sampling.n, abort);
@@ -385,8 +371,8 @@ export class Engine implements EngineApi {
     await Promise.all([
       this.#port.close(),
       this.#prompts.close(),
-      this.#grammars.close(),
-      this.#matchers.close(),
+      this.#grammars?.pool.close(),
+      this.#grammars?.matchers.close(),
     ]);
   }
 

@@ -9,7 +9,7 @@
 
 #if defined(QUIRE_AVX512)
 
-#include "cpu/matmul_pieces.h"
+#include "cpu/pieces.h"
 #include "ops.h"
 #include "rounded_activations.h"
 #include "thread_pool.h"
@@ -77,13 +77,10 @@ inline void bf16_matmul(const MatmulArgs& a, ThreadPool& pool) {
   const int64_t stride = bf16_stride(a.weight->cols);
   const Bf16Rows x = {reinterpret_cast<uint16_t*>(pool.workspace(bf16_bytes(a.num_tokens, a.weight->cols))),
                       stride};
-  constexpr int kTokensPerPiece = 4;
-  pool.parallel_for((a.num_tokens + kTokensPerPiece - 1) / kTokensPerPiece, [&](int64_t piece, int) {
-    for (int64_t t = piece * kTokensPerPiece; t < a.num_tokens && t < (piece + 1) * kTokensPerPiece; t++) {
-      uint16_t* row = x.values + t * stride;
-      round_row_to_bf16(row, f32(a.x) + t * a.x_stride, a.weight->cols);
-      std::memset(row + a.weight->cols, 0, static_cast<size_t>(stride - a.weight->cols) * 2);
-    }
+  for_each_row(pool, a.num_tokens, a.weight->cols, [&](int64_t t) {
+    uint16_t* row = x.values + t * stride;
+    round_row_to_bf16(row, f32(a.x) + t * a.x_stride, a.weight->cols);
+    std::memset(row + a.weight->cols, 0, static_cast<size_t>(stride - a.weight->cols) * 2);
   });
   for_each_piece(a, pool, sizeof(uint16_t), kRowsPerPiece,
                  [&](int64_t first_row, int64_t last_row, int64_t first, int64_t last) {

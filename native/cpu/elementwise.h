@@ -4,25 +4,13 @@
 
 #include <cmath>
 
+#include "cpu/pieces.h"
 #include "cpu/simd_kv.h"
 #include "float16.h"
 #include "ops.h"
 #include "thread_pool.h"
 
 namespace quire::QUIRE_VARIANT {
-
-// Rows a piece takes, so that a piece is worth handing out.
-inline int64_t rows_per_piece(int64_t row_size) { return row_size >= 4096 ? 1 : 1 + 4096 / (row_size + 1); }
-
-template <typename Body>
-inline void for_each_row(ThreadPool& pool, int64_t num_rows, int64_t row_size, const Body& body) {
-  const int64_t per_piece = rows_per_piece(row_size);
-  pool.parallel_for((num_rows + per_piece - 1) / per_piece, [&](int64_t piece, int) {
-    const int64_t first = piece * per_piece;
-    const int64_t last = first + per_piece < num_rows ? first + per_piece : num_rows;
-    for (int64_t row = first; row < last; row++) body(row);
-  });
-}
 
 inline void embed(const EmbedArgs& a, ThreadPool& pool) {
   const int size = static_cast<int>(a.table->cols);

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "cpu/int8_dot.h"
-#include "cpu/matmul_pieces.h"
+#include "cpu/pieces.h"
 #include "cpu/simd.h"
 #include "ops.h"
 #include "rounded_activations.h"
@@ -57,24 +57,17 @@ struct Strip {
   const uint8_t* zeros;  // null: all are the middle
 };
 
-constexpr int kStripsPerTile = kTileRows / kWidth;
 constexpr int64_t kStepBytes = kTileRows * 4;
 
-// Whether two steps share a byte, and how many bits a weight has.
-template <int kBits_, bool kIsPacked_>
-struct Steps {
-  static constexpr int kBits = kBits_;
-  static constexpr bool kIsPacked = kIsPacked_;
-};
-
-template <typename S, int kStrips, int kTokens>
+// Of 4-bit weights two steps share a byte.
+template <int kBits, int kStrips, int kTokens>
 inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
                        const QuantisedRows& x, int64_t token) {
   const int64_t groups = x.num_groups();
   const int8_t* q = x.q + token * x.cols;
   const float* x_scales = x.scales + token * groups;
   const int32_t* negated_sums = x.negated_sums + token * groups;
-  const int64_t group_bytes = x.group / (S::kIsPacked ? 8 : 4) * kStepBytes;
+  const int64_t group_bytes = x.group * kBits / 32 * kStepBytes;
   // The strips after these are brought closer meanwhile.
   const int64_t ahead = groups * group_bytes * kStrips * kWidth / kTileRows;
   Vec acc[kStrips][kTokens];
@@ -84,10 +77,9 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
   for (int64_t g = 0; g < groups; g++) {
     Sums sums[kStrips][kTokens];
     for (int s = 0; s < kStrips; s++) {
-      const Sums zeros = strips[s].zeros == nullptr ? same_zeros(1 << (S::kBits - 1))
+      const Sums zeros = strips[s].zeros == nullptr ? same_zeros(1 << (kBits - 1))
                                                     : load_zeros(strips[s].zeros + g * kTileRows);
-      for (int t = 0; t < kTokens; t++)
-        sums[s][t] = start_sums<S::kBits>(zeros, negated_sums[t * groups + g]);
+      for (int t = 0; t < kTokens; t++) sums[s][t] = start_sums<kBits>(zeros, negated_sums[t * groups + g]);
     }
     const int8_t* inputs = q + g * x.group;
     for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kStepBytes) {
@@ -96,17 +88,17 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
         bytes[s] = load_bytes(strips[s].data + at);
         if (kTokens > 1) prefetch(strips[s].data + at + ahead);
       }
-      if (S::kIsPacked) {
+      if (kBits == 4) {
         for (int s = 0; s < kStrips; s++) {
           const Bytes low = low_halves(bytes[s]);
-          for (int t = 0; t < kTokens; t++) sums[s][t] = dot<S::kBits>(sums[s][t], low, inputs + t * x.cols);
+          for (int t = 0; t < kTokens; t++) sums[s][t] = dot<kBits>(sums[s][t], low, inputs + t * x.cols);
           bytes[s] = high_halves(bytes[s]);
         }
         inputs += 4;
       }
       for (int t = 0; t < kTokens; t++) {
         for (int s = 0; s < kStrips; s++) {
-          sums[s][t] = dot<S::kBits>(sums[s][t], bytes[s], inputs + t * x.cols);
+          sums[s][t] = dot<kBits>(sums[s][t], bytes[s], inputs + t * x.cols);
         }
       }
       inputs += 4;
@@ -131,16 +123,16 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
 
 // Tokens [first, last) for kStrips strips. Blocks of up to kMost tokens; their accumulators fill the
 // registers.
-template <typename S, int kStrips, int kMost>
+template <int kBits, int kStrips, int kMost>
 inline void int8_tokens(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
                         const QuantisedRows& x, int64_t first, int64_t last) {
   int64_t t = first;
   for (; t + kMost <= last; t += kMost) {
-    int8_block<S, kStrips, kMost>(out + t * out_stride, out_stride, num_outputs, strips, x, t);
+    int8_block<kBits, kStrips, kMost>(out + t * out_stride, out_stride, num_outputs, strips, x, t);
   }
   if constexpr (kMost > 1) {
     if (t < last) {
-      int8_tokens<S, kStrips, kMost - 1>(out, out_stride, num_outputs, strips, x, t, last);
+      int8_tokens<kBits, kStrips, kMost - 1>(out, out_stride, num_outputs, strips, x, t, last);
     }
   }
 }
@@ -158,28 +150,28 @@ struct Int8Matmul {
   }
 
   // kStrips strips at a time, then one by one.
-  template <typename S, int kStrips, int kMost>
+  template <int kBits, int kStrips, int kMost>
   void rows(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
     int64_t row = first_row;
     for (; row + (kStrips - 1) * kWidth < last_row; row += kStrips * kWidth) {
       Strip strips[kStrips];
       for (int s = 0; s < kStrips; s++) strips[s] = strip(row + s * kWidth);
-      int8_tokens<S, kStrips, kMost>(f32(args.out) + row, args.out_stride, last_row - row, strips, x, first,
-                                     last);
+      int8_tokens<kBits, kStrips, kMost>(f32(args.out) + row, args.out_stride, last_row - row, strips, x,
+                                         first, last);
     }
     if constexpr (kStrips > 1) {
-      if (row < last_row) rows<S, 1, kMost>(row, last_row, first, last);
+      if (row < last_row) rows<kBits, 1, kMost>(row, last_row, first, last);
     }
   }
 
-  template <typename S>
+  template <int kBits>
   void run(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
     constexpr int kManyTokens = kWidth == 16 ? 6 : 2;
     // A lone token needs more rows in flight to cover the latency of its chains.
     if (last - first == 1) {
-      rows<S, 4, 1>(first_row, last_row, first, last);
+      rows<kBits, 4, 1>(first_row, last_row, first, last);
     } else {
-      rows<S, 2, kManyTokens>(first_row, last_row, first, last);
+      rows<kBits, 2, kManyTokens>(first_row, last_row, first, last);
     }
     add_bias(args, first_row, last_row, first, last);
   }
@@ -194,22 +186,18 @@ inline QuantisedRows quantise_rows(const MatmulArgs& a, ThreadPool& pool) {
   rows.scales = reinterpret_cast<float*>(memory);
   rows.negated_sums = reinterpret_cast<int32_t*>(memory) + tokens * rows.num_groups();
   rows.q = reinterpret_cast<int8_t*>(rows.negated_sums + tokens * rows.num_groups());
-  // A few rows are done sooner than threads are woken.
-  constexpr int kTokensPerPiece = 4;
-  pool.parallel_for((tokens + kTokensPerPiece - 1) / kTokensPerPiece, [&](int64_t piece, int) {
-    const int64_t end = (piece + 1) * kTokensPerPiece < tokens ? (piece + 1) * kTokensPerPiece : tokens;
-    for (int64_t t = piece * kTokensPerPiece; t < end; t++) quantise_row(rows, t, f32(a.x) + t * a.x_stride);
-  });
+  for_each_row(pool, tokens, cols, [&](int64_t t) { quantise_row(rows, t, f32(a.x) + t * a.x_stride); });
   return rows;
 }
 
 inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
+  constexpr int64_t kRowsPerPiece = 64;
   const Int8Matmul matmul = {a, WeightTiles(*a.weight), quantise_rows(a, pool)};
-  for_each_piece(a, pool, 1, kPieceRows, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
+  for_each_piece(a, pool, 1, kRowsPerPiece, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {
-      matmul.run<Steps<4, true>>(row, last_row, first, last);
+      matmul.run<4>(row, last_row, first, last);
     } else {
-      matmul.run<Steps<8, false>>(row, last_row, first, last);
+      matmul.run<8>(row, last_row, first, last);
     }
   });
 }

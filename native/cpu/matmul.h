@@ -9,7 +9,7 @@
 
 #include "cpu/bf16_matmul.h"
 #include "cpu/int8_matmul.h"
-#include "cpu/matmul_pieces.h"
+#include "cpu/pieces.h"
 #include "cpu/simd.h"
 #include "ops.h"
 #include "thread_pool.h"

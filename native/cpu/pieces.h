@@ -1,4 +1,4 @@
-// What the matmuls share: how their outputs are cut into pieces of work, and the bias.
+// How rows and the outputs of matmuls are cut into pieces of work, and what every matmul ends with.
 #pragma once
 
 #include "cpu/simd.h"
@@ -7,7 +7,18 @@
 
 namespace quire::QUIRE_VARIANT {
 
-constexpr int64_t kPieceRows = 64;
+// Rows a piece takes, so that a piece is worth handing out.
+inline int64_t rows_per_piece(int64_t row_size) { return row_size >= 4096 ? 1 : 1 + 4096 / (row_size + 1); }
+
+template <typename Body>
+inline void for_each_row(ThreadPool& pool, int64_t num_rows, int64_t row_size, const Body& body) {
+  const int64_t per_piece = rows_per_piece(row_size);
+  pool.parallel_for((num_rows + per_piece - 1) / per_piece, [&](int64_t piece, int) {
+    const int64_t first = piece * per_piece;
+    const int64_t last = first + per_piece < num_rows ? first + per_piece : num_rows;
+    for (int64_t row = first; row < last; row++) body(row);
+  });
+}
 
 // Calls body(first_row, last_row, first_token, last_token) for pieces of the output. So many tokens that
 // their inputs, of element_bytes each, stay in the second-level cache while the piece's weights pass by.
