@@ -6,7 +6,7 @@ ARG CUDA_VERSION=13.0.0
 # Everything that is compiled is compiled here; compilers stay behind.
 FROM node:${NODE_VERSION}-bookworm AS build
 WORKDIR /app
-COPY package.json package-lock.json tsconfig.json tsconfig.build.json ./
+COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
 COPY scripts ./scripts
 COPY native ./native
 COPY engine ./engine

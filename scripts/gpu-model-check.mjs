@@ -12,6 +12,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { EngineLoop } from '../dist/engine/engine-loop.js';
+import { Matchers } from '../dist/engine/grammar/matchers.js';
 import { loadModel } from '../dist/engine/model-files.js';
 import { openNativeModel } from '../dist/engine/native.js';
 import { NullModel } from '../dist/engine/null-model.js';
@@ -114,13 +115,15 @@ const requestOf = (handle, maxTokens) => ({
   arrivalMs: handle,
   ...{ priority: 0, cacheSalt: '', adapterId: null, temperature: 0, topP: 1, topK: 0, minP: 0 },
   ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, logitBias: [], seed: [handle, 0] },
+  ...{ badWords: [], allowedTokenIds: null, thinkingLimit: null, grammar: null },
   ...{ maxTokens, minTokens: 0, eosTokenIds: [], stopTokenIds: [], numLogprobs: -1, numPromptLogprobs: -1 },
 });
 
-const loopOf = (native, numBlocks) =>
+const loopOf = (native, numBlocks, vocabSize) =>
   new EngineLoop(
     native,
-    { ...limits, numBlocks, longPrefillTokenThreshold: 0, enablePrefixCaching: false },
+    { ...limits, numBlocks, vocabSize, longPrefillTokenThreshold: 0, enablePrefixCaching: false },
+    new Matchers(new Int32Array(new SharedArrayBuffer(64)), vocabSize),
     () => performance.now(),
   );
 
@@ -133,10 +136,10 @@ async function checkText() {
   const { cases, maxTokens } = JSON.parse(readFileSync(here('../test/golden/stories260k-text.json'), 'utf8'));
   const { config, files } = await loadModel(values.stories, { loadFormat: 'auto' });
   const native = openNativeModel(config, files, { ...nativeOptions, backend, dtype: 'f16' });
-  const numBlocks = 1 + limits.maxModelLen / limits.blockSize;
+  const numBlocks = 1 + Math.ceil(limits.maxModelLen / limits.blockSize);
   native.allocateKvCache(numBlocks);
   const wrong = cases.filter(({ promptTokenIds, tokenIds }) => {
-    const loop = loopOf(native, numBlocks);
+    const loop = loopOf(native, numBlocks, config.vocabSize);
     const request = { ...requestOf(1, maxTokens), promptTokenIds: Int32Array.from(promptTokenIds) };
     loop.handle({ type: 'add', request });
     const found = [];
@@ -150,8 +153,8 @@ async function checkText() {
 }
 
 /** Output tokens a second of `count` requests at once, from the first prompt to the last token. */
-function run(native, numBlocks, count) {
-  const loop = loopOf(native, numBlocks);
+function run(native, numBlocks, vocabSize, count) {
+  const loop = loopOf(native, numBlocks, vocabSize);
   for (let handle = 1; handle <= count; handle++)
     loop.handle({ type: 'add', request: requestOf(handle, numOut) });
   const startMs = performance.now();
@@ -170,8 +173,9 @@ function run(native, numBlocks, count) {
 /** What scheduling, filling and reading a step of decodes takes on the host. */
 function hostStepMs() {
   const numBlocks = numStreams * Math.ceil((numIn + numOut) / 16) + 1;
-  const native = new NullModel({ ...limits, maxBlocksPerSeq: Math.ceil(limits.maxModelLen / 16) }, 1000, 0);
-  return run(native, numBlocks, numStreams).stepMs;
+  const vocabSize = 1000;
+  const sizes = { ...limits, maxBlocksPerSeq: Math.ceil(limits.maxModelLen / 16), vocabSize };
+  return run(new NullModel(sizes, 0), numBlocks, vocabSize, numStreams).stepMs;
 }
 
 function measure(rawConfig, label, quantization) {
@@ -186,12 +190,12 @@ function measure(rawConfig, label, quantization) {
   });
   const numBlocks = numStreams * Math.ceil(limits.maxModelLen / limits.blockSize) + 1;
   native.allocateKvCache(numBlocks);
-  const one = run(native, numBlocks, 1);
+  const one = run(native, numBlocks, config.vocabSize, 1);
   // What one token must read: all weights but the embedding, of which it needs a row.
   const embedding = config.tieWordEmbeddings ? 0 : config.vocabSize * config.hiddenSize * 2;
   const bytes = native.memory.weightBytes - embedding;
   report({ name: `1 stream, ${label}`, shape: values.shape, ...one, readTBs: bytes / one.stepMs / 1e9 });
-  const many = run(native, numBlocks, numStreams);
+  const many = run(native, numBlocks, config.vocabSize, numStreams);
   report({ name: `${numStreams} streams, ${label}`, shape: `${numIn} in, ${numOut} out`, ...many });
   native.close();
   return { one, many };

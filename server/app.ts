@@ -22,14 +22,8 @@ import { completionRoutes } from './routes/completions.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { tokenizeRoutes } from './routes/tokenize.ts';
-import { toApiError } from './validation.ts';
-
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Monotonic ms at which the request came in. */
-    arrivalMs: number;
-  }
-}
+import { openDatabase } from './store/database.ts';
+import { toApiError, validatorOf } from './validation.ts';
 
 export interface App {
   fastify: FastifyInstance;
@@ -105,6 +99,7 @@ function guard(app: FastifyInstance, options: AppOptions): void {
   const keys = new Keys(options.apiKeys);
   app.decorateRequest('arrivalMs', 0);
   app.decorateRequest('keySalt', '');
+  app.decorateRequest('owner', '');
   app.addHook('onRequest', async (request, reply) => {
     request.arrivalMs = nowMs();
     reply.header('x-request-id', request.id);
@@ -112,7 +107,8 @@ function guard(app: FastifyInstance, options: AppOptions): void {
     // By the matched route, never by the raw path.
     const route = request.routeOptions.url;
     if (route !== undefined && openRoutes.has(route)) return;
-    request.keySalt = keys.check(request);
+    request.owner = keys.check(request);
+    request.keySalt = options.apiKeys.length > 1 ? request.owner : '';
   });
   app.addHook('preValidation', async ({ body }) => checkNesting(body, null));
 }
@@ -127,7 +123,6 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     requestTimeout: 60_000,
     genReqId: requestId as never,
     routerOptions: { maxParamLength: 1000 },
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, verbose: true } },
   }) as FastifyInstance;
   const context: Context = {
     engine,
@@ -137,10 +132,12 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
       options.toolCallParser,
       options.reasoningParser,
     ),
+    database: openDatabase(options.storePath),
     startedAt: Math.floor(Date.now() / 1000),
     fingerprint: `fp_${createHash('sha256').update(`${options.version}/${engine.description.modelPath}`).digest('hex').slice(0, 12)}`,
     isDraining: () => isDraining,
   };
+  app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
   guard(app, options);
   if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
@@ -153,6 +150,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   modelRoutes(app, context);
   tokenizeRoutes(app, context);
   operationRoutes(app, context);
+  app.addHook('onClose', async () => context.database.close());
   if (options.allowRuntimeLora) adapterRoutes(app, context);
   return {
     fastify: app,

@@ -1,14 +1,14 @@
 // A chat request on its way into the engine, whichever route it came by: its prompt, its sampling, and how
 // its answers are read.
 
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type CompletionDelta, type EncodedPrompt, RequestError } from '../engine/engine.ts';
 import type { AnswerOptions } from './answer/answer-stream.ts';
 import { type AnswerFormat, isPlainText, marksOf, promptEndOf } from './answer/formats.ts';
 import { thinkingLimit } from './answer/thinking.ts';
+import { type Caller, cacheSaltOf } from './caller.ts';
 import { contentText, toChatPrompt } from './chat-prompt.ts';
 import { usedTools } from './chat-tools.ts';
-import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from './context.ts';
+import { admit, type Context, fromRequestError } from './context.ts';
 import { ApiError } from './errors.ts';
 import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from './sampling.ts';
 import type { ChatRequest } from './schemas.ts';
@@ -29,11 +29,10 @@ export interface ChatRun {
   isPlainText: boolean;
 }
 
-/** Starts the choices. Null when the client has gone meanwhile; throws ApiError for what cannot run. */
+/** Starts the choices. Null when the caller has gone meanwhile; throws ApiError for what cannot run. */
 export async function startChat(
   context: Context,
-  request: FastifyRequest,
-  reply: FastifyReply,
+  caller: Caller,
   body: ChatRequest,
 ): Promise<ChatRun | null> {
   const { engine, answerFormat: format } = context;
@@ -51,7 +50,6 @@ export async function startChat(
   });
   const wanted = toolGrammar(body, format.toolParser, wantedGrammar(body));
   checkAllowedTokens(body, wanted);
-  const signal = clientGone(reply);
   const [rendered, grammar] = await Promise.all([
     engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
     compileGrammar(engine, wanted),
@@ -64,18 +62,18 @@ export async function startChat(
   const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;
   sampling.thinkingLimit = budget < 0 ? null : await thinkingLimit(engine, format, budget, promptEnd);
   sampling.badWords = await badWordTokens(engine, body.bad_words ?? []);
-  if (signal.aborted) return null;
+  if (caller.signal.aborted) return null;
   try {
     const deltas = engine.generate({
-      requestId: request.id,
+      requestId: caller.id,
       promptTokenIds: prompt.tokenIds,
       sampling,
       priority: body.priority ?? 0,
-      cacheSalt: cacheSaltOf(request, body.cache_salt),
+      cacheSalt: cacheSaltOf(caller, body.cache_salt),
       adapter,
       grammar,
-      arrivalMs: request.arrivalMs,
-      signal,
+      arrivalMs: caller.arrivalMs,
+      signal: caller.signal,
     });
     const schemas = new Map(tools.map(({ function: { name, parameters } }) => [name, parameters ?? {}]));
     const onlyOneCall = body.parallel_tool_calls === false;

@@ -13,6 +13,7 @@ import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
 import { quantizeHelp, runQuantize } from './commands/quantize.ts';
 import { helpOf, OptionError, readOptions, serveOptions } from './options.ts';
 import { serve, version } from './serve.ts';
+import { StoreError } from './store/database.ts';
 
 const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
        quire bench serve [flags]       measure an OpenAI-compatible server
@@ -87,7 +88,8 @@ async function run(args: readonly string[]): Promise<number> {
 try {
   process.exitCode = await run(process.argv.slice(2));
 } catch (error) {
-  const isExpected = error instanceof OptionError || error instanceof ModelError;
+  const isExpected =
+    error instanceof OptionError || error instanceof ModelError || error instanceof StoreError;
   const debug = process.argv.includes('debug');
   const message = error instanceof Error ? error.message.split('\n')[0] : String(error);
   process.stderr.write(

@@ -1,16 +1,9 @@
 // What every route works with, and the checks every request for tokens passes before anything runs.
 
-import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { EngineApi, RequestError } from '../engine/engine.ts';
 import type { AnswerFormat } from './answer/formats.ts';
 import { ApiError } from './errors.ts';
-
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Separates the prefix cache of one API key from another's; '' with fewer than two keys. */
-    keySalt: string;
-  }
-}
+import type { Database } from './store/database.ts';
 
 export interface AppOptions {
   /** Names requests may use; the first is the one answers carry. */
@@ -29,6 +22,8 @@ export interface AppOptions {
   allowedHosts: readonly string[] | null;
   /** Clients may load and unload adapters. */
   allowRuntimeLora: boolean;
+  /** File that keeps what clients store, or null for memory. */
+  storePath: string | null;
   /** How answers write tool calls and reasoning: a parser's name, auto or none (server/answer/formats.ts). */
   toolCallParser: string;
   reasoningParser: string;
@@ -43,6 +38,8 @@ export interface Context {
   engine: EngineApi;
   options: AppOptions;
   answerFormat: AnswerFormat;
+  /** What clients store. */
+  database: Database;
   /** Seconds since the epoch at which the server started; what /v1/models calls created. */
   startedAt: number;
   /** Hash of version and model, for system_fingerprint. */
@@ -79,19 +76,6 @@ export function admit({ engine, options, isDraining }: Context, model: string | 
     );
   }
   return { model: adapter ?? name, adapter };
-}
-
-/** Fires when the client's connection is gone before the answer is complete. */
-export function clientGone(reply: FastifyReply): AbortSignal {
-  const controller = new AbortController();
-  reply.raw.once('close', () => {
-    if (!reply.raw.writableFinished) controller.abort();
-  });
-  return controller.signal;
-}
-
-export function cacheSaltOf(request: FastifyRequest, cacheSalt: string | null | undefined): string {
-  return request.keySalt === '' && cacheSalt == null ? '' : `${request.keySalt}/${cacheSalt ?? ''}`;
 }
 
 /** The engine's refusal in the client's words. */

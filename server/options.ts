@@ -75,6 +75,8 @@ export const serveOptions: readonly Option[] = [
   { group: 'Engine', name: 'long-prefill-token-threshold', kind: integer(0, 1 << 20), fallback: 0, help: 'prompt tokens one request may take in a step; 0 is no limit of its own' },
   { group: 'Engine', name: 'enable-prefix-caching', kind: { type: 'flag' }, fallback: true, help: 'reuse KV blocks of equal prefixes; --no-enable-prefix-caching turns it off' },
 
+  { group: 'Storage', name: 'store', kind: { type: 'text' }, fallback: null, help: 'SQLite file for what clients store; by default it is kept in memory and gone when the server ends' },
+
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
   { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },
   { group: 'Limits', name: 'grammar-timeout', kind: seconds, fallback: 10, help: 'seconds that compiling a JSON schema, regex or grammar may take; what takes longer is refused' },

@@ -101,6 +101,7 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     // A page in a browser can reach loopback under any name it likes; the Host header tells.
     allowedHosts: isLoopback ? [...loopbackHosts, ...(values['allowed-hosts'] as string[])] : null,
     allowRuntimeLora: values['allow-runtime-lora'] === true,
+    storePath: values.store as string | null,
     toolCallParser: values['tool-call-parser'] as string,
     reasoningParser: values['reasoning-parser'] as string,
     metrics,

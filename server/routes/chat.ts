@@ -1,8 +1,9 @@
 // POST /v1/chat/completions
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CompletionDelta, TokenLogprobs } from '../../engine/engine.ts';
 import { ChatAnswer } from '../answer/chat-answer.ts';
+import { type Caller, callerOf } from '../caller.ts';
 import { type ChatRun, echoOf, startChat } from '../chat-run.ts';
 import { isLegacy, withTools } from '../chat-tools.ts';
 import type { Context } from '../context.ts';
@@ -33,33 +34,48 @@ interface Run extends ChatRun {
 
 export function chatRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/chat/completions', { schema: { body: chatRequest } }, async (request, reply) => {
-    const given = request.body as ChatRequest;
-    const body = withTools(given);
-    const started = await startChat(context, request, reply, body);
-    if (started === null) return reply.hijack();
-    const options = {
-      ...started.options,
-      showsReasoning: body.include_reasoning !== false,
-      isLegacy: isLegacy(given),
-      // A message has room for one function_call.
-      onlyOneCall: started.options.onlyOneCall || isLegacy(given),
-      echo: echoOf(body),
-    };
-    const run: Run = {
-      ...started,
-      context,
-      body,
-      envelope: envelopeOf(context, request, body, started.model),
-      answers: Array.from({ length: body.n ?? 1 }, () => new ChatAnswer(started.format, options)),
-      usage: new UsageCount(started.prompt.tokenIds.length),
-    };
+    const body = request.body as ChatRequest;
+    const run = await startRun(context, callerOf(request, reply), body);
+    if (run === null) return reply.hijack();
     return body.stream === true ? stream(run, reply) : answer(run);
   });
 }
 
-function envelopeOf(context: Context, request: FastifyRequest, body: ChatRequest, model: string): Envelope {
+/** The whole answer to a valid body, which does not stream. Null when the caller has gone meanwhile. */
+export async function chatCompletion(
+  context: Context,
+  caller: Caller,
+  body: ChatRequest,
+): Promise<object | null> {
+  const run = await startRun(context, caller, body);
+  return run === null ? null : answer(run);
+}
+
+async function startRun(context: Context, caller: Caller, given: ChatRequest): Promise<Run | null> {
+  const body = withTools(given);
+  const started = await startChat(context, caller, body);
+  if (started === null) return null;
+  const options = {
+    ...started.options,
+    showsReasoning: body.include_reasoning !== false,
+    isLegacy: isLegacy(given),
+    // A message has room for one function_call.
+    onlyOneCall: started.options.onlyOneCall || isLegacy(given),
+    echo: echoOf(body),
+  };
   return {
-    id: `chatcmpl-${request.id}`,
+    ...started,
+    context,
+    body,
+    envelope: envelopeOf(context, caller, body, started.model),
+    answers: Array.from({ length: body.n ?? 1 }, () => new ChatAnswer(started.format, options)),
+    usage: new UsageCount(started.prompt.tokenIds.length),
+  };
+}
+
+function envelopeOf(context: Context, caller: Caller, body: ChatRequest, model: string): Envelope {
+  return {
+    id: `chatcmpl-${caller.id}`,
     created: Math.floor(Date.now() / 1000),
     model,
     system_fingerprint: context.fingerprint,

@@ -1,9 +1,10 @@
 // POST /v1/completions: one text, a list of texts, token ids, or a list of those; n choices each.
 
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
-import { admit, type Context, cacheSaltOf, clientGone, fromRequestError } from '../context.ts';
+import { type Caller, cacheSaltOf, callerOf } from '../caller.ts';
+import { admit, type Context, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts';
 import { badWordTokens, clientFieldNames, refuseUnsupported, toSamplingParams } from '../sampling.ts';
@@ -56,16 +57,15 @@ async function encodePrompts({ engine }: Context, body: CompletionRequest): Prom
 
 function startRuns(
   context: Context,
-  request: FastifyRequest,
+  caller: Caller,
   body: CompletionRequest,
   prompts: readonly Prompt[],
   badWords: number[][],
   adapter: string | null,
   grammar: Grammar | null,
-  signal: AbortSignal,
-  stop: AbortController,
 ): Run[] {
   const { engine } = context;
+  const stop = new AbortController();
   const logprobs = body.logprobs ?? null;
   const sampling = toSamplingParams(
     body,
@@ -78,15 +78,15 @@ function startRuns(
       ...prompt,
       promptIndex,
       deltas: engine.generate({
-        requestId: prompts.length === 1 ? request.id : `${request.id}-${promptIndex}`,
+        requestId: prompts.length === 1 ? caller.id : `${caller.id}-${promptIndex}`,
         promptTokenIds: prompt.tokenIds,
         sampling,
         priority: body.priority ?? 0,
-        cacheSalt: cacheSaltOf(request, body.cache_salt),
+        cacheSalt: cacheSaltOf(caller, body.cache_salt),
         adapter,
         grammar,
-        arrivalMs: request.arrivalMs,
-        signal: AbortSignal.any([signal, stop.signal]),
+        arrivalMs: caller.arrivalMs,
+        signal: AbortSignal.any([caller.signal, stop.signal]),
       }),
     }));
   } catch (error) {
@@ -97,40 +97,70 @@ function startRuns(
   }
 }
 
+/** A request that runs: everything its answer is made from. */
+interface Started {
+  envelope: Envelope;
+  runs: Run[];
+  usage: UsageCount;
+}
+
 export function completionRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/completions', { schema: { body: completionRequest } }, async (request, reply) => {
     const body = request.body as CompletionRequest;
-    const { model, adapter } = admit(context, body.model);
-    refuseUnsupported(body);
-    if (wantsPromptOnly(body) && body.echo !== true) {
-      throw new ApiError(
-        'invalid_value',
-        'max_tokens: found 0, allowed: at least 1, or 0 with echo',
-        'max_tokens',
-      );
-    }
-    const signal = clientGone(reply);
-    const wanted = wantedGrammar(body);
-    checkAllowedTokens(body, wanted);
-    const [prompts, badWords, grammar] = await Promise.all([
-      encodePrompts(context, body),
-      badWordTokens(context.engine, body.bad_words ?? []),
-      compileGrammar(context.engine, wanted),
-    ]);
-    if (signal.aborted) return reply.hijack();
-    const stop = new AbortController();
-    const runs = startRuns(context, request, body, prompts, badWords, adapter, grammar, signal, stop);
-    const usage = new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0));
-    const envelope: Envelope = {
-      id: `cmpl-${request.id}`,
-      created: Math.floor(Date.now() / 1000),
-      model,
-      system_fingerprint: context.fingerprint,
-    };
-    if (body.stream === true) return stream(context, reply, body, envelope, runs, usage);
-    const choices = (await Promise.all(runs.map((run) => collect(context, body, run, usage)))).flat();
-    return { ...envelope, object: 'text_completion', choices, usage: usage.value };
+    const started = await start(context, callerOf(request, reply), body);
+    if (started === null) return reply.hijack();
+    return body.stream === true ? stream(context, reply, body, started) : answer(context, body, started);
   });
+}
+
+/** The whole answer to a valid body, which does not stream. Null when the caller has gone meanwhile. */
+export async function textCompletion(
+  context: Context,
+  caller: Caller,
+  body: CompletionRequest,
+): Promise<object | null> {
+  const started = await start(context, caller, body);
+  return started === null ? null : answer(context, body, started);
+}
+
+async function start(context: Context, caller: Caller, body: CompletionRequest): Promise<Started | null> {
+  const { model, adapter } = admit(context, body.model);
+  refuseUnsupported(body);
+  if (wantsPromptOnly(body) && body.echo !== true) {
+    throw new ApiError(
+      'invalid_value',
+      'max_tokens: found 0, allowed: at least 1, or 0 with echo',
+      'max_tokens',
+    );
+  }
+  const wanted = wantedGrammar(body);
+  checkAllowedTokens(body, wanted);
+  const [prompts, badWords, grammar] = await Promise.all([
+    encodePrompts(context, body),
+    badWordTokens(context.engine, body.bad_words ?? []),
+    compileGrammar(context.engine, wanted),
+  ]);
+  if (caller.signal.aborted) return null;
+  const envelope: Envelope = {
+    id: `cmpl-${caller.id}`,
+    created: Math.floor(Date.now() / 1000),
+    model,
+    system_fingerprint: context.fingerprint,
+  };
+  return {
+    envelope,
+    runs: startRuns(context, caller, body, prompts, badWords, adapter, grammar),
+    usage: new UsageCount(prompts.reduce((sum, { tokenIds }) => sum + tokenIds.length, 0)),
+  };
+}
+
+async function answer(
+  context: Context,
+  body: CompletionRequest,
+  { envelope, runs, usage }: Started,
+): Promise<object> {
+  const choices = (await Promise.all(runs.map((run) => collect(context, body, run, usage)))).flat();
+  return { ...envelope, object: 'text_completion', choices, usage: usage.value };
 }
 
 /** What echo puts before the answer, with its log-probabilities when they were asked for. */
@@ -194,9 +224,7 @@ async function stream(
   context: Context,
   reply: FastifyReply,
   body: CompletionRequest,
-  envelope: Envelope,
-  runs: readonly Run[],
-  usage: UsageCount,
+  { envelope, runs, usage }: Started,
 ): Promise<void> {
   const sse = new SseStream(reply, context.options.ssePingIntervalMs);
   const withUsage = body.stream_options?.include_usage === true;
