@@ -7,6 +7,8 @@ import { BlockPool } from './block-pool.ts';
 import type { MaskNews, MatcherApi } from './grammar/matchers.ts';
 import { KvCache } from './kv-cache.ts';
 import type {
+  ControlAction,
+  ControlResult,
   FinishedRequest,
   FinishReason,
   StepOutput,
@@ -16,7 +18,7 @@ import type {
 } from './messages.ts';
 import type { NativeModel } from './native.ts';
 import { Request } from './request.ts';
-import { Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
+import { emptyPlan, Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
 
 export interface EngineLoopOptions extends SchedulerLimits {
   /** The null block included. */
@@ -47,6 +49,11 @@ export class EngineLoop {
   #finished: FinishedRequest[] = [];
   /** Rows of the step that is launched and not collected. */
   #inFlight: readonly LogitsRow[] | null = null;
+  /** Asked for since the last output. */
+  #controls: Array<{ id: number; action: ControlAction }> = [];
+  #isPaused = false;
+  /** The KV cache has no memory. */
+  #isAsleep = false;
   #lastStepMs = 0;
 
   constructor(model: NativeModel, options: EngineLoopOptions, matchers: MatcherApi, nowMs: () => number) {
@@ -67,7 +74,13 @@ export class EngineLoop {
 
   /** Something to compute, or to report. */
   get hasWork(): boolean {
-    return this.#requests.size > 0 || this.#finished.length > 0 || this.#inFlight !== null;
+    const hasNews = this.#finished.length > 0 || this.#inFlight !== null || this.#controls.length > 0;
+    return hasNews || (this.#requests.size > 0 && this.#mayPlan);
+  }
+
+  /** What an operator asks for happens when nothing is under way: the loop plans no step before that. */
+  get #mayPlan(): boolean {
+    return !this.#isPaused && !this.#isAsleep && this.#controls.length === 0;
   }
 
   get pool(): BlockPool {
@@ -100,8 +113,8 @@ export class EngineLoop {
       case 'matcherLane':
         this.#matchers.setLane(message.lane, message.thread);
         return;
-      case 'resetPrefixCache':
-        this.#kvCache.forgetFree();
+      case 'control':
+        this.#controls.push(message);
         return;
     }
   }
@@ -114,18 +127,72 @@ export class EngineLoop {
   step(): StepOutput | null {
     this.#receiveMasks();
     const startMs = this.#nowMs();
-    const plan = this.#scheduler.schedule(startMs);
+    const plan = this.#mayPlan ? this.#scheduler.schedule(startMs) : emptyPlan();
     this.#moveMatchers(plan);
     const launched = this.#launch(plan);
     const done = this.#model.isAsync ? this.#inFlight : launched;
     this.#inFlight = this.#model.isAsync ? launched : null;
     if (done !== null) this.#model.collect();
     const isIdle = launched === null && done === null && this.#finished.length === 0;
-    if (isIdle && this.#matchers.numAwaited > 0) return null;
+    if (isIdle && this.#controls.length === 0 && this.#matchers.numAwaited > 0) return null;
     const output = this.#update(done ?? [], this.#emptyStats(plan), startMs);
+    output.controls = this.#obey();
+    this.#measure(output.stats);
     this.#matchers.post();
     this.#lastStepMs = output.stats.stepMs;
     return output;
+  }
+
+  #obey(): ControlResult[] {
+    const controls = this.#controls;
+    this.#controls = [];
+    return controls.map(({ id, action }) => ({ id, problem: this.#control(action) }));
+  }
+
+  /** Why it cannot be done, or null. */
+  #control(action: ControlAction): string | null {
+    switch (action) {
+      case 'pause':
+        this.#isPaused = true;
+        return null;
+      case 'resume':
+        this.#isPaused = false;
+        return null;
+      case 'sleep':
+        this.#sleep();
+        return null;
+      case 'wakeUp':
+        return this.#wakeUp();
+      case 'resetPrefixCache':
+        return this.#resetPrefixCache();
+    }
+  }
+
+  /** What runs waits, and is computed again when the cache has memory. */
+  #sleep(): void {
+    if (this.#isAsleep) return;
+    for (const request of this.#scheduler.preemptAll()) this.#matchers.close(request);
+    this.#kvCache.forgetFree();
+    this.#model.freeKvCache();
+    this.#isAsleep = true;
+  }
+
+  #wakeUp(): string | null {
+    if (!this.#isAsleep) return null;
+    try {
+      this.#model.allocateKvCache(this.#pool.numBlocks);
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+    this.#isAsleep = false;
+    return null;
+  }
+
+  #resetPrefixCache(): string | null {
+    const numHeld = this.#pool.numUsable - this.#pool.numFree;
+    if (numHeld > 0) return `${numHeld} of ${this.#pool.numUsable} KV blocks are in use`;
+    this.#kvCache.forgetFree();
+    return null;
   }
 
   #launch(plan: StepPlan): readonly LogitsRow[] | null {
@@ -194,6 +261,7 @@ export class EngineLoop {
       logprobs: [],
       promptLogprobs: [],
       finished: [],
+      controls: [],
       stats,
     };
     const handles: number[] = [];
@@ -225,11 +293,14 @@ export class EngineLoop {
     output.finished = this.#finished;
     this.#finished = [];
     stats.numGenerationTokens = tokenIds.length;
+    stats.stepMs = timeMs - startMs;
+    return output;
+  }
+
+  #measure(stats: StepStats): void {
     stats.numRunning = this.#scheduler.numRunning;
     stats.numWaiting = this.#scheduler.numWaiting;
     stats.kvCacheUsage = this.#kvCache.usage;
-    stats.stepMs = timeMs - startMs;
-    return output;
   }
 
   #emptyStats(plan: StepPlan): StepStats {

@@ -5,7 +5,14 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { nowMs } from './clock.ts';
 import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
-import type { EngineRequest, EngineThreadOptions, FromEngine, StepOutput, ToEngine } from './messages.ts';
+import type {
+  ControlAction,
+  EngineRequest,
+  EngineThreadOptions,
+  FromEngine,
+  StepOutput,
+  ToEngine,
+} from './messages.ts';
 
 /** Words of EngineThreadOptions.signals. */
 const inboxWord = 0;
@@ -109,8 +116,8 @@ export class EnginePort {
     this.#post({ type: 'matcherLane', lane, thread }, thread === null ? [] : [thread.port]);
   }
 
-  resetPrefixCache(): void {
-    this.#post({ type: 'resetPrefixCache' });
+  control(id: number, action: ControlAction): void {
+    this.#post({ type: 'control', id, action });
   }
 
   /** Milliseconds since the step loop last turned; null when the thread is gone. */

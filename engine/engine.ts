@@ -5,6 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
 import { Detokenizer } from './detokenizer.ts';
+import { EngineControl } from './engine-control.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
 import type { CompletionDelta, GenerateRequest } from './generation.ts';
@@ -24,12 +25,13 @@ import type { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import type { TokenBytes } from './token-bytes.ts';
 
+export { ControlError, EngineControl } from './engine-control.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
 export { GrammarError } from './grammar/grammar-error.ts';
 export { GrammarQueueFullError } from './grammar/grammar-pool.ts';
-export type { FinishReason, StepStats, TokenLogprobs } from './messages.ts';
+export type { ControlAction, FinishReason, StepStats, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
@@ -119,8 +121,10 @@ export interface EngineApi {
    * runs.
    */
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
-  /** Forgets every cached prefix that no running request holds. */
-  resetPrefixCache(): void;
+  /** Ends the requests of these ids, or all (null). Returns how many choices that were. */
+  abort(requestIds: readonly string[] | null): number;
+  /** Pause, sleep and the prefix cache. */
+  readonly control: Pick<EngineControl, 'ask' | 'isPaused' | 'isSleeping'>;
   /** Adapters by name. */
   readonly adapters: ReadonlyMap<string, AdapterDescription>;
   /**
@@ -158,6 +162,7 @@ function seedWords(seed: bigint): readonly [number, number] {
 
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
+  readonly control: EngineControl;
   readonly #prompts: PromptPool;
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
@@ -222,6 +227,7 @@ export class Engine implements EngineApi {
     this.#maxCpuLoras = options.maxCpuLoras ?? 64;
     this.#nextSeed = options.seed == null ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
     this.#inFlight = new InFlight(options.observer ?? {}, (handles) => this.#port.abort(handles));
+    this.control = new EngineControl((id, action) => this.#port.control(id, action));
     this.description = {
       modelPath: model.modelPath,
       architecture: model.config.architecture,
@@ -237,7 +243,10 @@ export class Engine implements EngineApi {
       chatTemplate: prompts.chatTemplate,
       defaultSampling: model.defaultSampling,
     };
-    port.died.then(() => this.#inFlight.endAll('error'));
+    port.died.then(() => {
+      this.#inFlight.endAll('error');
+      this.control.end(new EngineEndedError('the engine has ended'));
+    });
   }
 
   get died(): Promise<Error> {
@@ -356,8 +365,8 @@ export class Engine implements EngineApi {
     return true;
   }
 
-  resetPrefixCache(): void {
-    this.#port.resetPrefixCache();
+  abort(requestIds: readonly string[] | null): number {
+    return this.#inFlight.abortRequests(requestIds);
   }
 
   health(maxHeartbeatAgeMs: number): EngineHealth {
@@ -368,6 +377,7 @@ export class Engine implements EngineApi {
 
   async close(): Promise<void> {
     this.#inFlight.endAll('abort');
+    this.control.end(new EngineEndedError('the engine was closed'));
     await Promise.all([
       this.#port.close(),
       this.#prompts.close(),
@@ -378,6 +388,7 @@ export class Engine implements EngineApi {
 
   #onStep(output: StepOutput): void {
     this.#lastStats = output.stats;
+    this.control.onResults(output.controls);
     this.#inFlight.onStep(output);
   }
 

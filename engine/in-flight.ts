@@ -106,6 +106,18 @@ export class InFlight {
     if (running.length > 0) this.#abortInEngine(running);
   }
 
+  /** abort of the choices of these requests, or of all (null); how many still ran. */
+  abortRequests(requestIds: readonly string[] | null): number {
+    const wanted = requestIds === null ? null : new Set(requestIds);
+    const handles: number[] = [];
+    for (const [handle, { choice, facts }] of this.#entries) {
+      if (choice.finishReason === null && (wanted === null || wanted.has(facts.requestId)))
+        handles.push(handle);
+    }
+    this.abort(handles);
+    return handles.length;
+  }
+
   /** The engine is gone: everything open ends with the given reason. */
   endAll(reason: 'abort' | 'error'): void {
     this.#flush();

@@ -58,10 +58,20 @@ export interface EngineRequest {
   grammar: Grammar | null;
 }
 
+/** What an operator may ask for between two steps. */
+export type ControlAction = 'pause' | 'resume' | 'sleep' | 'wakeUp' | 'resetPrefixCache';
+
+export interface ControlResult {
+  id: number;
+  /** Why it could not be done, or null. */
+  problem: string | null;
+}
+
 export type ToEngine =
   | { type: 'add'; request: EngineRequest }
   | { type: 'abort'; handles: number[] }
-  | { type: 'resetPrefixCache' }
+  /** Done, and answered in the next output, when no step is under way. */
+  | { type: 'control'; id: number; action: ControlAction }
   | { type: 'addAdapter'; id: number; tensors: AdapterTensor[] }
   /** Requests that use it already run to their end. */
   | { type: 'removeAdapter'; id: number }
@@ -133,6 +143,7 @@ export interface StepOutput {
   /** Prompt logprobs of positions 1..; delivered in order, possibly over several steps. */
   promptLogprobs: Array<{ handle: number; tokens: TokenLogprobs[] }>;
   finished: FinishedRequest[];
+  controls: ControlResult[];
   stats: StepStats;
 }
 

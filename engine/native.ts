@@ -149,10 +149,12 @@ export interface NativeModel {
   readonly memory: NativeMemory;
   readonly batch: BatchArrays;
   /**
-   * Once, before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory
-   * is short.
+   * Before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory is
+   * short.
    */
   allocateKvCache(numBlocks: number): void;
+  /** Gives its memory back. No step may be under way, nor be launched before there is a cache again. */
+  freeKvCache(): void;
   /** `launch` returns while a device computes; else the step is done when it does. */
   readonly isAsync: boolean;
   /**

@@ -126,6 +126,8 @@ export class NullModel implements NativeModel {
 
   allocateKvCache(): void {}
 
+  freeKvCache(): void {}
+
   loadAdapter(): void {}
 
   unloadAdapter(): void {}

@@ -46,6 +46,17 @@ export interface StepPlan {
   prefixCacheHits: number;
 }
 
+export function emptyPlan(): StepPlan {
+  return {
+    scheduled: [],
+    numTokens: 0,
+    preempted: [],
+    admitted: [],
+    prefixCacheQueries: 0,
+    prefixCacheHits: 0,
+  };
+}
+
 export class Scheduler {
   readonly #kvCache: KvCache;
   readonly #adapters: AdapterSlots;
@@ -86,14 +97,7 @@ export class Scheduler {
 
   /** Plans a step and counts its tokens as computed. Times are the caller's. */
   schedule(nowMs: number): StepPlan {
-    const plan: StepPlan = {
-      scheduled: [],
-      numTokens: 0,
-      preempted: [],
-      admitted: [],
-      prefixCacheQueries: 0,
-      prefixCacheHits: 0,
-    };
+    const plan = emptyPlan();
     this.#scheduleRunning(plan);
     if (plan.preempted.length === 0) this.#scheduleWaiting(plan, nowMs);
     this.#check(plan);
@@ -126,7 +130,7 @@ export class Scheduler {
       const numTokens = this.#chunkOf(request, plan);
       // The worst running request gives way until there is room; that may be this one itself.
       while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
-        this.#preempt(this.#running[this.#running.length - 1], plan);
+        plan.preempted.push(this.#preempt());
       }
       if (request.row === null) return;
       this.#take(request, numTokens, plan);
@@ -190,15 +194,23 @@ export class Scheduler {
     plan.scheduled.push({ request, start, numTokens, samples });
   }
 
-  #preempt(request: Request, plan: StepPlan): void {
-    this.#running.pop();
+  /** Everything that runs gives its blocks back and waits. Nothing of it may be under way. */
+  preemptAll(): Request[] {
+    const preempted: Request[] = [];
+    while (this.#running.length > 0) preempted.push(this.#preempt());
+    return preempted;
+  }
+
+  /** The worst running request. */
+  #preempt(): Request {
+    const request = this.#running.pop() as Request;
     this.#leaveRow(request);
     this.#kvCache.free(request);
     request.numComputedTokens = 0;
     request.numPreemptions++;
     request.forgetMask();
     insertInOrder(this.#waiting, request);
-    plan.preempted.push(request);
+    return request;
   }
 
   #leaveRow(request: Request): void {

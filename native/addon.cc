@@ -236,6 +236,7 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     return DefineClass(
         env, "NativeModel",
         {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
+         InstanceMethod("freeKvCache", &ModelBinding::FreeKvCache),
          InstanceMethod("launch", &ModelBinding::Launch), InstanceMethod("collect", &ModelBinding::Collect),
          InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
          InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
@@ -297,6 +298,10 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
 
   void AllocateKvCache(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] { model(info).allocate_kv_cache(Count(info, 0)); });
+  }
+
+  void FreeKvCache(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).free_kv_cache(); });
   }
 
   void Launch(const Napi::CallbackInfo& info) {

@@ -81,6 +81,8 @@ class Backend {
   virtual void run(const StepShape& shape, const std::function<void()>& forward) = 0;
   // Sizes of the steps of decodes alone that `run` records.
   virtual std::vector<int> recorded_sizes() const = 0;
+  // What they point to goes.
+  virtual void forget_recordings() = 0;
   virtual void end_step(const BatchSizes& sizes, const StepShape& shape) = 0;
   // Waits for the oldest step that has ended; its results are in the arena then.
   virtual void collect(Arena& arena, const BatchSizes& sizes) = 0;

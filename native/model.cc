@@ -117,8 +117,7 @@ void Model::warm_up() {
   const int longest = sizes.max_blocks_per_seq * options_.block_size;
   const int num_seqs = std::min(sizes.max_num_seqs, (sizes.max_num_batched_tokens - 1) / longest + 1);
   run_empty_step(std::min(sizes.max_num_batched_tokens, num_seqs * longest), num_seqs);
-  kv_memory_.clear();
-  kv_caches_.clear();
+  free_kv_cache();
 }
 
 void Model::run_empty_step(int num_tokens, int num_seqs) {
@@ -157,6 +156,13 @@ void Model::allocate_kv_cache(int num_blocks) {
   attach_kv_cache(num_blocks);
   if (!options_.warm_up) return;
   for (int size : backend_->recorded_sizes()) run_empty_step(size, size);
+}
+
+void Model::free_kv_cache() {
+  if (num_launched_ > 0) throw std::runtime_error("a step is under way: the KV cache is in use");
+  backend_->forget_recordings();
+  kv_memory_.clear();
+  kv_caches_.clear();
 }
 
 void Model::attach_kv_cache(int num_blocks) {

@@ -24,8 +24,10 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Once. Block 0 is the null block. Memory is zero.
+  // Block 0 is the null block. Memory is zero.
   void allocate_kv_cache(int num_blocks);
+  // Gives it back, with all that it holds. No step may be under way.
+  void free_kv_cache();
 
   // Starts one step over the first entries of the batch. At most two are launched and not collected; with a
   // backend that is not asynchronous the step is done when this returns.

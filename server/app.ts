@@ -17,6 +17,7 @@ import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
 import { checkNesting } from './nesting.ts';
 import { adapterRoutes } from './routes/adapters.ts';
+import { adminRoutes } from './routes/admin.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { modelRoutes } from './routes/models.ts';
@@ -152,10 +153,13 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   operationRoutes(app, context);
   app.addHook('onClose', async () => context.database.close());
   if (options.allowRuntimeLora) adapterRoutes(app, context);
+  if (options.enableAdmin) adminRoutes(app, context);
   return {
     fastify: app,
     drain: () => {
       isDraining = true;
+      // What waits behind a pause has to come to its end too.
+      for (const action of ['resume', 'wakeUp'] as const) engine.control.ask(action).catch(() => {});
     },
   };
 }

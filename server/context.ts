@@ -22,6 +22,8 @@ export interface AppOptions {
   allowedHosts: readonly string[] | null;
   /** Clients may load and unload adapters. */
   allowRuntimeLora: boolean;
+  /** Operators may end requests, stop steps and give the KV cache's memory back. */
+  enableAdmin: boolean;
   /** File that keeps what clients store, or null for memory. */
   storePath: string | null;
   /** How answers write tool calls and reasoning: a parser's name, auto or none (server/answer/formats.ts). */

@@ -12,6 +12,7 @@ export const errorTable = {
   model_not_found: { status: 404, type: 'not_found_error', code: 'model_not_found' },
   unknown_route: { status: 404, type: 'not_found_error', code: 'unknown_route' },
   method_not_allowed: { status: 405, type: 'invalid_request_error', code: 'method_not_allowed' },
+  conflict: { status: 409, type: 'invalid_request_error', code: 'conflict' },
   body_too_large: { status: 413, type: 'invalid_request_error', code: 'body_too_large' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: 'unsupported_media_type' },
   queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },

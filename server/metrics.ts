@@ -212,6 +212,23 @@ export class Metrics implements EngineObserver {
     }).set({ ...this.#labels, ...config }, 1);
   }
 
+  /** isSleeping is asked at every scrape. Asleep, vLLM has its weights offloaded; here they stay. */
+  setSleepState(isSleeping: () => boolean): void {
+    const shared = this.#labels;
+    new Gauge({
+      name: 'vllm:engine_sleep_state',
+      help: 'Whether the engine is awake, or asleep without its KV cache; 1 is so.',
+      labelNames: [...labelNames, 'sleep_state'],
+      registers: [this.#registry],
+      collect() {
+        const asleep = isSleeping();
+        this.set({ ...shared, sleep_state: 'awake' }, asleep ? 0 : 1);
+        this.set({ ...shared, sleep_state: 'weights_offloaded' }, asleep ? 1 : 0);
+        this.set({ ...shared, sleep_state: 'discard_all' }, 0);
+      },
+    });
+  }
+
   /** adaptersInUse is asked at every scrape. */
   setAdapters(maxLoras: number, adaptersInUse: EngineApi['adaptersInUse']): void {
     const labels = ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'] as const;

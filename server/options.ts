@@ -39,6 +39,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Listening', name: 'api-key', kind: { type: 'list' }, fallback: [], help: 'key that requests must bring, may be given several times; none lets everyone in' },
   { group: 'Listening', name: 'allowed-origins', kind: { type: 'list' }, fallback: [], help: 'origins that browsers may call from; none by default' },
   { group: 'Listening', name: 'allowed-hosts', kind: { type: 'list' }, fallback: [], help: 'Host headers to answer to beside localhost, while listening on loopback' },
+  { group: 'Listening', name: 'enable-admin', kind: { type: 'flag' }, fallback: false, help: 'serve /abort, /pause, /resume, /sleep, /wake_up and /reset_prefix_cache to everyone who has an API key' },
   { group: 'Listening', name: 'shutdown-timeout', kind: { type: 'number', low: 0, high: 86_400 }, fallback: 30, help: 'seconds that running requests get after SIGTERM' },
   { group: 'Listening', name: 'heartbeat-timeout', kind: seconds, fallback: 60, help: 'seconds without a turn of the step loop after which /health says 503' },
   { group: 'Listening', name: 'sse-ping-interval', kind: seconds, fallback: 5, help: 'seconds of silence after which a stream gets a comment' },

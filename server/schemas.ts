@@ -225,6 +225,41 @@ export const loadAdapterRequest = Type.Object({
 
 export const unloadAdapterRequest = Type.Object({ lora_name: adapterName });
 
+const requestId = Type.String({
+  minLength: 1,
+  maxLength: 1000,
+  description: 'X-Request-Id of a request, or the id of its answer.',
+});
+
+export const abortRequest = Type.Object({
+  request_ids: maybe(Type.Array(requestId, { maxItems: 10_000, description: 'Requests to end.' })),
+  rid: maybe(requestId),
+  abort_all: maybe(Type.Boolean({ description: 'Ends every request; false by default.' })),
+});
+
+export const pauseQuery = Type.Object({
+  mode: Type.Optional(
+    Type.Union([Type.Literal('keep'), Type.Literal('abort')], {
+      description: 'What becomes of requests under way: they wait (keep, the default), or end.',
+    }),
+  ),
+});
+
+export const sleepQuery = Type.Object({
+  level: Type.Optional(
+    Type.Integer({
+      const: 1,
+      description: 'The KV cache is given back, the weights stay: there is no other.',
+    }),
+  ),
+});
+
+export const wakeUpQuery = Type.Object({
+  tags: Type.Optional(Type.String({ maxLength: 1000, description: 'Taken, and changes nothing.' })),
+});
+
+export type AbortRequest = Static<typeof abortRequest>;
+export type PauseQuery = Static<typeof pauseQuery>;
 export type LoadAdapterRequest = Static<typeof loadAdapterRequest>;
 export type UnloadAdapterRequest = Static<typeof unloadAdapterRequest>;
 export type ChatRequest = Static<typeof chatRequest>;

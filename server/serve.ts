@@ -101,6 +101,7 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     // A page in a browser can reach loopback under any name it likes; the Host header tells.
     allowedHosts: isLoopback ? [...loopbackHosts, ...(values['allowed-hosts'] as string[])] : null,
     allowRuntimeLora: values['allow-runtime-lora'] === true,
+    enableAdmin: values['enable-admin'] === true,
     storePath: values.store as string | null,
     toolCallParser: values['tool-call-parser'] as string,
     reasoningParser: values['reasoning-parser'] as string,
@@ -165,6 +166,7 @@ export async function serve(model: string | null, values: OptionValues): Promise
   const engine = await Engine.open({ ...options, observer });
   await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
+  metrics.setSleepState(() => engine.control.isSleeping);
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));
   const url = await listen(app, values);

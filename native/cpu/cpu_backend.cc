@@ -98,6 +98,7 @@ class CpuBackend : public Backend {
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
   void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
   std::vector<int> recorded_sizes() const override { return {}; }
+  void forget_recordings() override {}
   void end_step(const BatchSizes&, const StepShape&) override {}
   void collect(Arena&, const BatchSizes&) override {}
 

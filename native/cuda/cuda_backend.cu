@@ -129,6 +129,7 @@ class CudaBackend : public Backend {
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
   void run(const StepShape& shape, const std::function<void()>& forward) override;
   std::vector<int> recorded_sizes() const override;
+  void forget_recordings() override { recordings_.clear(); }
   void end_step(const BatchSizes& sizes, const StepShape& shape) override { buffers_.download(sizes, shape); }
   void collect(Arena& arena, const BatchSizes&) override { buffers_.collect(arena); }
 

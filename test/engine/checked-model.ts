@@ -44,6 +44,11 @@ export class CheckedModel implements NativeModel {
     this.#slotPositions = new Int32Array(numBlocks * this.#blockSize).fill(emptySlot);
   }
 
+  freeKvCache(): void {
+    if (this.#launched.length > 0) throw new Error('the KV cache is in use');
+    this.allocateKvCache(0);
+  }
+
   launch(...counts: Launched['counts']): void {
     if (this.#launched.length === 2) throw new Error('a third step is launched');
     this.#launched.push({ counts, batch: structuredClone(this.batch) });

@@ -3,6 +3,7 @@
 // Half of the loops drive a device that is a step behind, and a third of the requests have a grammar.
 
 import { describe, expect, it } from 'vitest';
+import type { EngineLoop } from '../../engine/engine-loop.ts';
 import type { EngineRequest } from '../../engine/messages.ts';
 import { FakeMatchers, fakeGrammar } from './fake-matchers.ts';
 import { randomInts } from './random.ts';
@@ -49,6 +50,32 @@ function drawWords(int: (low: number, high: number) => number): number[][] {
   return Array.from({ length: 20 }, () => Array.from({ length: int(1, 3) }, () => int(0, testVocabSize - 1)));
 }
 
+/** Stops the loop now and then, with the cache or without, and soon lets it go on. */
+class Operator {
+  isHolding = false;
+  readonly #int: (low: number, high: number) => number;
+
+  constructor(int: (low: number, high: number) => number) {
+    this.#int = int;
+  }
+
+  act(loop: EngineLoop): void {
+    if (this.isHolding) {
+      if (this.#int(0, 3) === 0) this.letGo(loop);
+    } else if (this.#int(0, 59) === 0) {
+      const action = (['pause', 'sleep', 'resetPrefixCache'] as const)[this.#int(0, 2)];
+      this.isHolding = action !== 'resetPrefixCache';
+      loop.handle({ type: 'control', id: 1, action });
+    }
+  }
+
+  letGo(loop: EngineLoop): void {
+    this.isHolding = false;
+    loop.handle({ type: 'control', id: 1, action: 'resume' });
+    loop.handle({ type: 'control', id: 2, action: 'wakeUp' });
+  }
+}
+
 /** What the request gets with the engine to itself, and no cache. */
 function alone(request: EngineRequest) {
   const loop = checkedLoop({
@@ -89,6 +116,7 @@ describe('10,000 random steps', () => {
         matchers,
       );
       const outputs = new Outputs();
+      const operator = new Operator(int);
       const requests = new Map<number, EngineRequest>();
       const aborted = new Set<number>();
       for (let step = 0; step < 500 && remaining > 0; step++, remaining--) {
@@ -102,14 +130,17 @@ describe('10,000 random steps', () => {
           for (const victim of victims) if (outputs.byHandle.get(victim)?.finish == null) aborted.add(victim);
           loop.handle({ type: 'abort', handles: victims });
         }
-        if (int(0, 99) === 0) loop.handle({ type: 'resetPrefixCache' });
+        operator.act(loop);
         const output = loop.step();
         outputs.add(output);
+        if (operator.isHolding)
+          expect(output?.controls.length === 0 && output.tokenIds.length > 0).toBe(false);
         numPreemptions += output?.stats.numPreemptions ?? 0;
         numHits += output?.stats.prefixCacheHits ?? 0;
         if (output === null) numWaits++;
         checkPool(loop.pool);
       }
+      operator.letGo(loop);
       runToEnd(loop, outputs);
       expect(loop.pool.numFree).toBe(loop.pool.numUsable);
       expect(matchers.numOpen).toBe(0);

@@ -11,6 +11,7 @@ export const testAppOptions: AppOptions = {
   allowedOrigins: [],
   allowedHosts: null,
   allowRuntimeLora: false,
+  enableAdmin: false,
   storePath: null,
   toolCallParser: 'auto',
   reasoningParser: 'auto',

@@ -41,7 +41,8 @@ export class FakeEngine implements EngineApi {
   compileGrammar: EngineApi['compileGrammar'] = async () => {
     throw new Error('the fake engine has no grammars');
   };
-  resetPrefixCache = () => {};
+  abort = () => 0;
+  control = { ask: async () => {}, isPaused: false, isSleeping: false };
   readonly adapters = new Map();
   loadAdapter = async () => {};
   unloadAdapter = () => false;
