@@ -16,12 +16,14 @@ import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
 import { ApiError } from './errors.ts';
 import { checkNesting } from './nesting.ts';
+import { Responses } from './responses/responses.ts';
 import { adapterRoutes } from './routes/adapters.ts';
 import { adminRoutes } from './routes/admin.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { responseRoutes } from './routes/responses.ts';
 import { tokenizeRoutes } from './routes/tokenize.ts';
 import { openDatabase } from './store/database.ts';
 import { toApiError, validatorOf } from './validation.ts';
@@ -34,7 +36,7 @@ export interface App {
 
 /** Routes that answer without a key: what load balancers ask. */
 const openRoutes: ReadonlySet<string> = new Set(['/health', '/ping']);
-const methodsToTry = ['GET', 'POST'] as const;
+const methodsToTry = ['GET', 'POST', 'DELETE'] as const;
 
 /** The client's own id when it is sane, else a fresh one; it names the request in logs and answers. */
 function requestId({ headers }: { headers: Record<string, unknown> }): string {
@@ -151,7 +153,12 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   modelRoutes(app, context);
   tokenizeRoutes(app, context);
   operationRoutes(app, context);
-  app.addHook('onClose', async () => context.database.close());
+  const responses = new Responses(context);
+  responseRoutes(app, context, responses);
+  app.addHook('onClose', async () => {
+    await responses.settled();
+    context.database.close();
+  });
   if (options.allowRuntimeLora) adapterRoutes(app, context);
   if (options.enableAdmin) adminRoutes(app, context);
   return {

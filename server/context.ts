@@ -26,6 +26,8 @@ export interface AppOptions {
   enableAdmin: boolean;
   /** File that keeps what clients store, or null for memory. */
   storePath: string | null;
+  /** Bytes of stored responses at most. */
+  responsesLimitBytes: number;
   /** How answers write tool calls and reasoning: a parser's name, auto or none (server/answer/formats.ts). */
   toolCallParser: string;
   reasoningParser: string;

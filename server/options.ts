@@ -77,6 +77,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Engine', name: 'enable-prefix-caching', kind: { type: 'flag' }, fallback: true, help: 'reuse KV blocks of equal prefixes; --no-enable-prefix-caching turns it off' },
 
   { group: 'Storage', name: 'store', kind: { type: 'text' }, fallback: null, help: 'SQLite file for what clients store; by default it is kept in memory and gone when the server ends' },
+  { group: 'Storage', name: 'responses-limit', kind: { type: 'bytes' }, fallback: '256MiB', help: 'bytes of stored responses (/v1/responses); the oldest make room for the newest' },
 
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
   { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },

@@ -3,22 +3,22 @@
 
 import Type, { type Static, type TSchema } from 'typebox';
 
-const maxTextLength = 4_000_000;
-const maxTokenId = 2 ** 31 - 1;
+export const maxTextLength = 4_000_000;
+export const maxTokenId = 2 ** 31 - 1;
 
-const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
+export const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
 const tokenId = Type.Integer({ minimum: 0, maximum: maxTokenId });
-const text = (maxLength: number) => Type.String({ maxLength });
-const flag = Type.Boolean();
-const oneOf = <T extends string>(...names: T[]) =>
+export const text = (maxLength: number) => Type.String({ maxLength });
+export const flag = Type.Boolean();
+export const oneOf = <T extends string>(...names: T[]) =>
   Type.Unsafe<T>(Type.Union(names.map((name) => Type.Literal(name))));
 
 /** A JSON schema, or something like it: looked at when it is compiled. */
-const schema = Type.Record(Type.String(), Type.Unknown());
+export const schema = Type.Record(Type.String(), Type.Unknown());
 const maxGrammarLength = 262_144;
 
 /** Fields that chat and text completions share. */
-const sampling = {
+export const sampling = {
   model: maybe(text(1000)),
   max_tokens: maybe(
     Type.Integer({
@@ -136,7 +136,7 @@ const functionTool = Type.Object({
 const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
 
 /** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
-const accepted = {
+export const accepted = {
   store: maybe(flag),
   metadata: maybe(Type.Record(text(64), text(512), { maxProperties: 16 })),
   service_tier: maybe(oneOf('auto', 'default', 'flex', 'scale', 'priority')),
@@ -145,8 +145,8 @@ const accepted = {
   prompt_cache_key: maybe(text(10_000)),
 };
 
-const reasoningEffort = oneOf('none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max');
-const thinkingBudget = Type.Integer({
+export const reasoningEffort = oneOf('none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max');
+export const thinkingBudget = Type.Integer({
   minimum: -1,
   maximum: maxTokenId,
   description: 'Tokens of reasoning at most; -1 is no limit.',

@@ -103,6 +103,7 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     allowRuntimeLora: values['allow-runtime-lora'] === true,
     enableAdmin: values['enable-admin'] === true,
     storePath: values.store as string | null,
+    responsesLimitBytes: values['responses-limit'] as number,
     toolCallParser: values['tool-call-parser'] as string,
     reasoningParser: values['reasoning-parser'] as string,
     metrics,

@@ -96,11 +96,16 @@ const depth = (error: Found) => error.instancePath.split('/').length;
 function mostTelling(errors: readonly Found[]): Found {
   const deepest = Math.max(...errors.map(depth));
   const candidates = errors.filter((error) => depth(error) === deepest);
-  const branches = new Set(candidates.map(({ schemaPath }) => /^.*\/anyOf\/\d+/.exec(schemaPath)?.[0]));
   const unions = errors.filter(({ keyword }) => keyword === 'anyOf');
-  const shallowest = unions.filter((error) => depth(error) < deepest).at(-1);
-  if (branches.size > 1 && shallowest !== undefined) return shallowest;
-  return candidates.find(({ keyword }) => keyword === 'anyOf') ?? candidates[0];
+  const divided = unions.filter((error) => depth(error) < deepest && isDivided(error, candidates));
+  return divided.at(-1) ?? candidates.find(({ keyword }) => keyword === 'anyOf') ?? candidates[0];
+}
+
+/** The candidates are in several of the union's branches. */
+function isDivided(union: Found, candidates: readonly Found[]): boolean {
+  const branch = ({ schemaPath }: Found) => /^\/\d+/.exec(schemaPath.slice(union.schemaPath.length))?.[0];
+  const inside = candidates.filter(({ schemaPath }) => schemaPath.startsWith(`${union.schemaPath}/`));
+  return new Set(inside.map(branch)).size > 1;
 }
 
 export function toApiError(errors: readonly FastifySchemaValidationError[]): ApiError {

@@ -3,6 +3,7 @@
 // transaction, so that a power cut leaves what was committed and nothing else.
 
 import Sqlite from 'better-sqlite3';
+import { responsesSchema } from './responses-tables.ts';
 
 export type Database = Sqlite.Database;
 
@@ -12,7 +13,7 @@ export class StoreError extends Error {}
 /**
  * The schema, one step a version; steps are only ever added. `user_version` counts those a file has had.
  */
-const migrations: readonly string[] = [];
+const migrations: readonly string[] = [responsesSchema];
 
 /** "quir": other programs' databases are left alone. */
 const applicationId = 0x71756972;

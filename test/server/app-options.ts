@@ -13,6 +13,7 @@ export const testAppOptions: AppOptions = {
   allowRuntimeLora: false,
   enableAdmin: false,
   storePath: null,
+  responsesLimitBytes: 10_000_000,
   toolCallParser: 'auto',
   reasoningParser: 'auto',
   metrics: { contentType: 'text/plain', render: async () => '' },
