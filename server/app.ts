@@ -6,6 +6,7 @@ import swagger from '@fastify/swagger';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
+  type FastifyReply,
   type FastifyRequest,
   LogController,
 } from 'fastify';
@@ -125,6 +126,9 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     bodyLimit: options.bodyLimitBytes,
     requestTimeout: 60_000,
     genReqId: requestId as never,
+    frameworkErrors: (error, request, reply) => {
+      (reply as FastifyReply).code(400).send(asApiError(error, request as FastifyRequest).body);
+    },
     routerOptions: { maxParamLength: 1000 },
   }) as FastifyInstance;
   const context: Context = {
