@@ -80,7 +80,8 @@ export async function startChat(
     const options = { readsCalls, tools: schemas, promptEnd, onlyOneCall };
     return { model, prompt, deltas, format, options, isPlainText: isPlain };
   } catch (error) {
-    if (error instanceof RequestError) throw fromRequestError(error, clientFieldNames, 'messages');
+    const names = { ...clientFieldNames, logprobs: 'top_logprobs' };
+    if (error instanceof RequestError) throw fromRequestError(error, names, 'messages');
     throw error;
   }
 }

@@ -102,8 +102,10 @@ export class ResponseRun {
     else if (finishReason === 'length') {
       response.status = 'incomplete';
       response.incomplete_details = { reason: 'max_output_tokens' };
-    } else if (finishReason === 'abort' && isCancelled) response.status = 'cancelled';
-    else fail(response, failureOf(finishReason, stopReason));
+    } else if (stopReason === 'grammar_timeout')
+      fail(response, 'the grammar took too long for one token', 'invalid_prompt');
+    else if (finishReason === 'abort' && isCancelled) response.status = 'cancelled';
+    else fail(response, failureOf(finishReason));
   }
 
   #lifeEvent(type: string): ResponseEvent {
@@ -116,18 +118,16 @@ export class ResponseRun {
   }
 }
 
-function failureOf(
-  finishReason: CompletionDelta['finishReason'],
-  stopReason: string | number | null,
-): string {
-  if (finishReason === 'error') return 'internal error';
-  return stopReason === 'grammar_timeout'
-    ? 'the grammar took too long for one token'
-    : 'the server ended the request, as it does when it shuts down';
-}
+const failureOf = (finishReason: CompletionDelta['finishReason']) =>
+  finishReason === 'error' ? 'internal error' : 'the server ended the request, as it does when it shuts down';
 
-export function fail(response: ResponseObject, message: string): void {
+/** The code is OpenAI's for whose fault it was: the server's, or what was asked. */
+export function fail(
+  response: ResponseObject,
+  message: string,
+  code: 'server_error' | 'invalid_prompt' = 'server_error',
+): void {
   response.status = 'failed';
-  response.error = { code: 'server_error', message };
+  response.error = { code, message };
   response.completed_at ??= secondsNow();
 }

@@ -107,7 +107,8 @@ export class Responses {
   async *#events(running: Running): AsyncGenerator<ResponseEvent[]> {
     const { run, controller, signal } = running;
     try {
-      yield* run.events(() => signal.aborted);
+      // Nobody but the server's own end aborts what nobody wants gone.
+      yield* run.events(() => signal.aborted || !this.#context.isDraining());
     } catch (error) {
       this.#failed(running, error, 'internal error');
     } finally {

@@ -56,7 +56,7 @@ export function responseRoutes(app: FastifyInstance, context: Context, responses
 
 async function whole({ response, events }: RunningResponse): Promise<object> {
   for await (const _ of events);
-  if (response.error !== null) throw new ApiError('internal_error', response.error.message);
+  if (response.error?.code === 'server_error') throw new ApiError('internal_error', response.error.message);
   return response;
 }
 

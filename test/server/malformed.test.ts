@@ -66,7 +66,7 @@ const rows: Row[] = [
   ['logit_bias too strong', c, chat({ logit_bias: { 5: 101 } }), 400, 'invalid_value', 'logit_bias.5'],
   ['logprobs a number', c, chat({ logprobs: 5 }), 400, 'invalid_value', 'logprobs'],
   ['top_logprobs alone', c, chat({ top_logprobs: 2 }), 400, 'invalid_value', 'top_logprobs'],
-  ['top_logprobs above the limit', c, chat({ logprobs: true, top_logprobs: 21 }), 400, 'invalid_value', 'logprobs'],
+  ['top_logprobs above the limit', c, chat({ logprobs: true, top_logprobs: 21 }), 400, 'invalid_value', 'top_logprobs'],
   ['stream a string', c, chat({ stream: 'yes' }), 400, 'invalid_value', 'stream'],
   ['stream_options a flag', c, chat({ stream: true, stream_options: true }), 400, 'invalid_value', 'stream_options'],
   ['priority a word', c, chat({ priority: 'high' }), 400, 'invalid_value', 'priority'],

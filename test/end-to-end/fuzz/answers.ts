@@ -1,5 +1,5 @@
-// What every answer must be, whatever was asked: no fault of ours, JSON that says so, and errors in the shape of
-// the route's own dialect that name a field which exists.
+// What every answer must be, whatever was asked: no fault of ours, JSON that says so, and errors in the shape
+// of the route's own dialect that name a field which exists.
 
 import { errorTable } from '../../../server/errors.ts';
 import type { FuzzAnswer } from './client.ts';
