@@ -15,6 +15,7 @@ import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.
 import { answerFormat } from './answer/formats.ts';
 import { checkHost, Keys } from './auth.ts';
 import type { AppOptions, Context } from './context.ts';
+import { dialectOf } from './dialect.ts';
 import { ApiError } from './errors.ts';
 import { checkNesting } from './nesting.ts';
 import { Responses } from './responses/responses.ts';
@@ -22,6 +23,7 @@ import { adapterRoutes } from './routes/adapters.ts';
 import { adminRoutes } from './routes/admin.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
+import { messageRoutes } from './routes/messages.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { responseRoutes } from './routes/responses.ts';
@@ -81,7 +83,7 @@ function answerErrors(app: FastifyInstance): void {
       request.log.error({ err: error }, 'request failed');
     if (apiError.retryAfter !== null) reply.header('retry-after', String(apiError.retryAfter));
     if (apiError.errorName === 'draining') reply.header('connection', 'close');
-    reply.code(apiError.status).send(apiError.body);
+    reply.code(apiError.status).send(dialectOf(request).errorBody(apiError, request.id));
   });
   app.setNotFoundHandler((request) => {
     const path = request.url.split('?')[0];
@@ -107,6 +109,8 @@ function guard(app: FastifyInstance, options: AppOptions): void {
   app.addHook('onRequest', async (request, reply) => {
     request.arrivalMs = nowMs();
     reply.header('x-request-id', request.id);
+    const { idHeader } = dialectOf(request);
+    if (idHeader !== undefined) reply.header(idHeader, request.id);
     checkHost(request, options.allowedHosts);
     // By the matched route, never by the raw path.
     const route = request.routeOptions.url;
@@ -154,6 +158,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   app.get('/openapi.json', async () => app.swagger());
   chatRoutes(app, context);
   completionRoutes(app, context);
+  messageRoutes(app, context);
   modelRoutes(app, context);
   tokenizeRoutes(app, context);
   operationRoutes(app, context);

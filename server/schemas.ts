@@ -126,7 +126,7 @@ const message = Type.Object({
   reasoning_content: maybe(text(maxTextLength)),
 });
 
-const functionName = Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' });
+export const functionName = Type.String({ minLength: 1, maxLength: 256, pattern: '^[\\w.:-]+$' });
 const functionTool = Type.Object({
   name: functionName,
   description: maybe(text(100_000)),
