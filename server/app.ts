@@ -11,18 +11,22 @@ import fastify, {
   LogController,
 } from 'fastify';
 import { nowMs } from '../engine/clock.ts';
-import { type EngineApi, EngineEndedError, PromptError } from '../engine/engine.ts';
+import type { EngineApi } from '../engine/engine.ts';
 import { answerFormat } from './answer/formats.ts';
 import { checkHost, Keys } from './auth.ts';
+import { Batches } from './batches/batches.ts';
 import type { AppOptions, Context } from './context.ts';
 import { dialectOf } from './dialect.ts';
 import { ApiError } from './errors.ts';
+import { knownError } from './known-error.ts';
 import { checkNesting } from './nesting.ts';
 import { Responses } from './responses/responses.ts';
 import { adapterRoutes } from './routes/adapters.ts';
 import { adminRoutes } from './routes/admin.ts';
+import { batchRoutes } from './routes/batches.ts';
 import { chatRoutes } from './routes/chat.ts';
 import { completionRoutes } from './routes/completions.ts';
+import { fileRoutes } from './routes/files.ts';
 import { messageRoutes } from './routes/messages.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
@@ -33,6 +37,8 @@ import { toApiError, validatorOf } from './validation.ts';
 
 export interface App {
   fastify: FastifyInstance;
+  /** What lines of batches have in the engine now. */
+  batchLoad: Context['batchLoad'];
   /** From now on new work is refused; what runs goes on. */
   drain(): void;
 }
@@ -49,15 +55,19 @@ function requestId({ headers }: { headers: Record<string, unknown> }): string {
     : randomBytes(16).toString('hex');
 }
 
+function mediaTypesOf({ routeOptions }: FastifyRequest): string {
+  const { consumes } = (routeOptions.schema ?? {}) as { consumes?: string[] };
+  return (consumes ?? ['application/json']).join(', ');
+}
+
 function asApiError(error: FastifyError | Error, request: FastifyRequest): ApiError {
-  if (error instanceof ApiError) return error;
-  if (error instanceof EngineEndedError) return new ApiError('engine_dead', error.message);
-  if (error instanceof PromptError) return new ApiError('invalid_prompt', error.message, 'messages');
+  const known = knownError(error);
+  if (known !== null) return known;
   const { validation, code } = error as FastifyError;
   if (validation !== undefined) return toApiError(validation);
   switch (code) {
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new ApiError('unsupported_media_type', 'content-type: allowed: application/json');
+      return new ApiError('unsupported_media_type', `content-type: allowed: ${mediaTypesOf(request)}`);
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return new ApiError(
         'body_too_large',
@@ -128,7 +138,8 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     ...(options.logger === null ? { logger: false } : { loggerInstance: options.logger }),
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,
-    requestTimeout: 60_000,
+    // An upload of --max-file-size by a slow line; headers have Node's own 60 s.
+    requestTimeout: 600_000,
     genReqId: requestId as never,
     frameworkErrors: (error, request, reply) => {
       (reply as FastifyReply).code(400).send(asApiError(error, request as FastifyRequest).body);
@@ -143,10 +154,11 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
       options.toolCallParser,
       options.reasoningParser,
     ),
-    database: openDatabase(options.storePath),
+    database: openDatabase(options.storePath, options.maxStoreBytes),
     startedAt: Math.floor(Date.now() / 1000),
     fingerprint: `fp_${createHash('sha256').update(`${options.version}/${engine.description.modelPath}`).digest('hex').slice(0, 12)}`,
     isDraining: () => isDraining,
+    batchLoad: { numSequences: 0 },
   };
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
@@ -164,18 +176,25 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   operationRoutes(app, context);
   const responses = new Responses(context);
   responseRoutes(app, context, responses);
+  const batches = new Batches(context, app.log);
+  await fileRoutes(app, context, batches.files);
+  batchRoutes(app, context, batches);
   app.addHook('onClose', async () => {
-    await responses.settled();
+    await Promise.all([responses.settled(), batches.stop()]);
     context.database.close();
   });
   if (options.allowRuntimeLora) adapterRoutes(app, context);
   if (options.enableAdmin) adminRoutes(app, context);
+  batches.start();
   return {
     fastify: app,
+    batchLoad: context.batchLoad,
     drain: () => {
       isDraining = true;
       // What waits behind a pause has to come to its end too.
       for (const action of ['resume', 'wakeUp'] as const) engine.control.ask(action).catch(() => {});
+      // What is broken off runs again after the next start.
+      void batches.stop();
     },
   };
 }

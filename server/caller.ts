@@ -21,6 +21,15 @@ export interface Caller {
   arrivalMs: number;
   /** Fires when nobody waits for the answer any more. */
   signal: AbortSignal;
+  /** Nobody waits for it right now: everybody else goes first, and it takes no place in the queue. */
+  isBatchLine?: true;
+}
+
+/** The largest int32: behind everything that clients may ask for. */
+const lastPriority = 2 ** 31 - 1;
+
+export function priorityOf({ isBatchLine }: Caller, asked: number | null | undefined): number {
+  return isBatchLine === true ? lastPriority : (asked ?? 0);
 }
 
 /** The caller behind an HTTP request; the signal fires when its connection goes before the answer is out. */

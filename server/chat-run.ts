@@ -5,7 +5,7 @@ import { type CompletionDelta, type EncodedPrompt, RequestError } from '../engin
 import type { AnswerOptions } from './answer/answer-stream.ts';
 import { type AnswerFormat, isPlainText, marksOf, promptEndOf } from './answer/formats.ts';
 import { thinkingLimit } from './answer/thinking.ts';
-import { type Caller, cacheSaltOf } from './caller.ts';
+import { type Caller, cacheSaltOf, priorityOf } from './caller.ts';
 import { contentText, toChatPrompt } from './chat-prompt.ts';
 import { usedTools } from './chat-tools.ts';
 import { admit, type Context, fromRequestError } from './context.ts';
@@ -36,7 +36,7 @@ export async function startChat(
   body: ChatRequest,
 ): Promise<ChatRun | null> {
   const { engine, answerFormat: format } = context;
-  const { model, adapter } = admit(context, body.model);
+  const { model, adapter } = admit(context, body.model, caller);
   refuseUnsupported(body);
   const maxTokens = wantedMaxTokens(body);
   const tools = usedTools(body);
@@ -68,7 +68,7 @@ export async function startChat(
       requestId: caller.id,
       promptTokenIds: prompt.tokenIds,
       sampling,
-      priority: body.priority ?? 0,
+      priority: priorityOf(caller, body.priority),
       cacheSalt: cacheSaltOf(caller, body.cache_salt),
       adapter,
       grammar,

@@ -2,6 +2,7 @@
 
 import type { EngineApi, RequestError } from '../engine/engine.ts';
 import type { AnswerFormat } from './answer/formats.ts';
+import type { Caller } from './caller.ts';
 import { ApiError } from './errors.ts';
 import type { Database } from './store/database.ts';
 
@@ -28,6 +29,9 @@ export interface AppOptions {
   storePath: string | null;
   /** Bytes of stored responses at most. */
   responsesLimitBytes: number;
+  /** Size of the store, and of one file in it, at most. */
+  maxStoreBytes: number;
+  maxFileBytes: number;
   /** How answers write tool calls and reasoning: a parser's name, auto or none (server/answer/formats.ts). */
   toolCallParser: string;
   reasoningParser: string;
@@ -49,6 +53,8 @@ export interface Context {
   /** Hash of version and model, for system_fingerprint. */
   fingerprint: string;
   isDraining(): boolean;
+  /** What lines of batches have in the engine now. */
+  batchLoad: { numSequences: number };
 }
 
 export interface Admitted {
@@ -58,8 +64,8 @@ export interface Admitted {
   adapter: string | null;
 }
 
-/** Throws when the server cannot take the request now, or does not serve the model. */
-export function admit({ engine, options, isDraining }: Context, model: string | null | undefined): Admitted {
+/** What a request means by its model. Throws when the server does not serve it. */
+export function findModel({ engine, options }: Context, model: string | null | undefined): Admitted {
   const [name] = options.servedModelNames;
   const adapter = model != null && engine.adapters.has(model) ? model : null;
   if (model != null && adapter === null && !options.servedModelNames.includes(model)) {
@@ -70,16 +76,26 @@ export function admit({ engine, options, isDraining }: Context, model: string | 
       'model',
     );
   }
+  return { model: adapter ?? name, adapter };
+}
+
+/** Throws when the server cannot take the request now, or does not serve the model. */
+export function admit(context: Context, model: string | null | undefined, caller?: Caller): Admitted {
+  const { engine, options, isDraining, batchLoad } = context;
+  const admitted = findModel(context, model);
   if (isDraining()) throw new ApiError('draining', 'the server is shutting down');
   if (engine.health(Number.POSITIVE_INFINITY).status === 'dead')
     throw new ApiError('engine_dead', 'the engine has ended');
-  if (engine.stats.numWaiting >= options.maxQueuedRequests) {
+  if (caller?.isBatchLine === true) return admitted;
+  // Which of a batch's lines wait is not known here; none of them takes a place from anyone.
+  const numWaiting = engine.stats.numWaiting - batchLoad.numSequences;
+  if (numWaiting >= options.maxQueuedRequests) {
     throw new ApiError(
       'queue_full',
-      `${engine.stats.numWaiting} requests wait already, at most ${options.maxQueuedRequests} may`,
+      `${numWaiting} requests wait already, at most ${options.maxQueuedRequests} may`,
     );
   }
-  return { model: adapter ?? name, adapter };
+  return admitted;
 }
 
 /** The engine's refusal in the client's words. */

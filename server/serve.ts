@@ -104,6 +104,8 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     enableAdmin: values['enable-admin'] === true,
     storePath: values.store as string | null,
     responsesLimitBytes: values['responses-limit'] as number,
+    maxStoreBytes: values['max-store-size'] as number,
+    maxFileBytes: values['max-file-size'] as number,
     toolCallParser: values['tool-call-parser'] as string,
     reasoningParser: values['reasoning-parser'] as string,
     metrics,

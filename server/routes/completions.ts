@@ -3,7 +3,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
-import { type Caller, cacheSaltOf, callerOf } from '../caller.ts';
+import { type Caller, cacheSaltOf, callerOf, priorityOf } from '../caller.ts';
 import { admit, type Context, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { promptLogprobs, type TextLogprobs, textLogprobs } from '../logprobs.ts';
@@ -81,7 +81,7 @@ function startRuns(
         requestId: prompts.length === 1 ? caller.id : `${caller.id}-${promptIndex}`,
         promptTokenIds: prompt.tokenIds,
         sampling,
-        priority: body.priority ?? 0,
+        priority: priorityOf(caller, body.priority),
         cacheSalt: cacheSaltOf(caller, body.cache_salt),
         adapter,
         grammar,
@@ -124,7 +124,7 @@ export async function textCompletion(
 }
 
 async function start(context: Context, caller: Caller, body: CompletionRequest): Promise<Started | null> {
-  const { model, adapter } = admit(context, body.model);
+  const { model, adapter } = admit(context, body.model, caller);
   refuseUnsupported(body);
   if (wantsPromptOnly(body) && body.echo !== true) {
     throw new ApiError(

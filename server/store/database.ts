@@ -3,6 +3,7 @@
 // transaction, so that a power cut leaves what was committed and nothing else.
 
 import Sqlite from 'better-sqlite3';
+import { batchesSchema } from './batches-tables.ts';
 import { responsesSchema } from './responses-tables.ts';
 
 export type Database = Sqlite.Database;
@@ -13,13 +14,16 @@ export class StoreError extends Error {}
 /**
  * The schema, one step a version; steps are only ever added. `user_version` counts those a file has had.
  */
-const migrations: readonly string[] = [responsesSchema];
+const migrations: readonly string[] = [responsesSchema, batchesSchema];
 
 /** "quir": other programs' databases are left alone. */
 const applicationId = 0x71756972;
 
-/** Opens or creates the store, and brings an older one up to date. Null is memory. Throws StoreError. */
-export function openDatabase(path: string | null): Database {
+/**
+ * Opens or creates the store, and brings an older one up to date. Null is memory. What would make it larger
+ * than maxBytes fails as on a full disk (isFull). Throws StoreError.
+ */
+export function openDatabase(path: string | null, maxBytes: number): Database {
   let database: Database | null = null;
   try {
     database = new Sqlite(path ?? ':memory:', { timeout: 5000 });
@@ -28,11 +32,18 @@ export function openDatabase(path: string | null): Database {
       database.pragma(setting);
     }
     migrate(database);
+    const pageSize = database.pragma('page_size', { simple: true }) as number;
+    database.pragma(`max_page_count = ${Math.max(1, Math.floor(maxBytes / pageSize))}`);
     return database;
   } catch (error) {
     database?.close();
     throw new StoreError(`--store: cannot use ${path ?? 'memory'}: ${(error as Error).message}`);
   }
+}
+
+/** The store has no room: its limit is reached, or the disk is full. What was tried has changed nothing. */
+export function isFull(error: unknown): boolean {
+  return error instanceof Sqlite.SqliteError && error.code === 'SQLITE_FULL';
 }
 
 function migrate(database: Database): void {

@@ -14,6 +14,8 @@ export const testAppOptions: AppOptions = {
   enableAdmin: false,
   storePath: null,
   responsesLimitBytes: 10_000_000,
+  maxStoreBytes: 50_000_000,
+  maxFileBytes: 5_000_000,
   toolCallParser: 'auto',
   reasoningParser: 'auto',
   metrics: { contentType: 'text/plain', render: async () => '' },

@@ -12,8 +12,8 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 it('opens a file that it made before', () => {
   const path = join(folder, 'own.db');
-  openDatabase(path).close();
-  const again = openDatabase(path);
+  openDatabase(path, 1e9).close();
+  const again = openDatabase(path, 1e9);
   expect(again.pragma('synchronous', { simple: true })).toBe(2);
   expect(again.pragma('journal_mode', { simple: true })).toBe('wal');
   again.close();
@@ -25,7 +25,7 @@ it('refuses another program’s database, a file that is none, a newer version, 
   const text = join(folder, 'text.db');
   writeFileSync(text, 'a letter, and no database at all. '.repeat(100));
   const newer = join(folder, 'newer.db');
-  openDatabase(newer).close();
+  openDatabase(newer, 1e9).close();
   const raised = new Sqlite(newer);
   raised.pragma('user_version = 1000');
   raised.exec('CREATE TABLE IF NOT EXISTS later (id)').close();
@@ -35,7 +35,7 @@ it('refuses another program’s database, a file that is none, a newer version, 
     [newer, 'version 1000'],
     [join(folder, 'none', 'a.db'), 'directory does not exist'],
   ]) {
-    expect(() => openDatabase(path)).toThrow(StoreError);
-    expect(() => openDatabase(path)).toThrow(why);
+    expect(() => openDatabase(path, 1e9)).toThrow(StoreError);
+    expect(() => openDatabase(path, 1e9)).toThrow(why);
   }
 });

@@ -1,0 +1,54 @@
+// How much of the engine batches may use at once. Whoever asks first gets first, so that batches take turns.
+
+interface Asking {
+  size: number;
+  granted: () => void;
+}
+
+export class Slots {
+  readonly #capacity: number;
+  readonly #load: { numSequences: number };
+  readonly #asking: Asking[] = [];
+
+  /** `load` is kept up to date. */
+  constructor(capacity: number, load: { numSequences: number }) {
+    this.#capacity = capacity;
+    this.#load = load;
+  }
+
+  /** Resolves with true once there is room, or with false when the signal fires before. */
+  take(size: number, signal: AbortSignal): Promise<boolean> {
+    if (signal.aborted) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const asking = { size, granted: () => settle(true) };
+      const leave = () => {
+        this.#asking.splice(this.#asking.indexOf(asking), 1);
+        settle(false);
+        this.#grant();
+      };
+      const settle = (isGranted: boolean) => {
+        signal.removeEventListener('abort', leave);
+        resolve(isGranted);
+      };
+      signal.addEventListener('abort', leave);
+      this.#asking.push(asking);
+      this.#grant();
+    });
+  }
+
+  release(size: number): void {
+    this.#load.numSequences -= size;
+    this.#grant();
+  }
+
+  /** One that is larger than everything gets everything. */
+  #grant(): void {
+    for (let next = this.#asking[0]; next !== undefined; next = this.#asking[0]) {
+      const used = this.#load.numSequences;
+      if (used > 0 && used + next.size > this.#capacity) return;
+      this.#asking.shift();
+      this.#load.numSequences += next.size;
+      next.granted();
+    }
+  }
+}
