@@ -13,6 +13,8 @@ export interface LogitsRow {
    * The position whose token's log-probability the row reports; null for the row that samples the next token.
    */
   promptPosition: number | null;
+  /** Drafted tokens before the one that it samples; a request's rows follow one another from 0 on. */
+  numDrafted: number;
 }
 
 export interface FilledBatch {
@@ -80,20 +82,20 @@ function fillTokens(
   for (let i = 0; i < numTokens; i++) {
     const position = start + i;
     const block = request.blocks[Math.floor(position / blockSize)];
-    batch.tokenIds[firstToken + i] =
-      position < request.numTokens ? request.tokenAt(position) : pendingId(request);
+    const isKnown = position < request.numTokens + request.numDraftTokens;
+    batch.tokenIds[firstToken + i] = isKnown ? request.tokenAt(position) : pendingId(request);
     batch.positions[firstToken + i] = position;
     batch.slotMapping[firstToken + i] = block * blockSize + (position % blockSize);
   }
 }
 
 /**
- * A row for every prompt token whose log-probability is wanted and not yet reported, and the row that
- * samples.
+ * A row for every prompt token whose log-probability is wanted and not yet reported, and those that sample: one
+ * after the newest token, and one after each drafted token.
  */
 function fillLogitsRows(
   model: NativeModel,
-  { request, start, numTokens, samples }: ScheduledRequest,
+  { request, start, numTokens, numDraftTokens, samples }: ScheduledRequest,
   firstToken: number,
   rows: LogitsRow[],
 ): void {
@@ -103,13 +105,14 @@ function fillLogitsRows(
     for (let position = request.numPromptLogprobsDone; position <= last; position++) {
       // The token at `position` is predicted by the row before it.
       fillTargetRow(model, request, rows.length, firstToken + position - 1 - start, position);
-      rows.push({ request, promptPosition: position });
+      rows.push({ request, promptPosition: position, numDrafted: 0 });
     }
     request.numPromptLogprobsDone = Math.max(request.numPromptLogprobsDone, last + 1);
   }
-  if (samples) {
-    fillSamplingRow(model, request, rows.length, firstToken + numTokens - 1);
-    rows.push({ request, promptPosition: null });
+  for (let numDrafted = 0; samples && numDrafted <= numDraftTokens; numDrafted++) {
+    const token = firstToken + numTokens - 1 - numDraftTokens + numDrafted;
+    fillSamplingRow(model, request, rows.length, token);
+    rows.push({ request, promptPosition: null, numDrafted });
   }
 }
 
@@ -179,8 +182,7 @@ function fillLists(
   rows: readonly LogitsRow[],
   masks: ReadonlyMap<number, Uint32Array>,
 ): void {
-  const sampling = ({ request, promptPosition }: LogitsRow) => (promptPosition === null ? request : null);
-  const numCounts = rows.reduce((sum, row) => sum + numCountsOf(sampling(row)), 0);
+  const numCounts = rows.reduce((sum, row) => sum + numCountsOf(row), 0);
   if (numCounts > model.batch.tokenCountIds.length) model.reserveTokenCounts(2 * numCounts);
   const { batch } = model;
   let count = 0;
@@ -188,18 +190,17 @@ function fillLists(
   batch.tokenCountStart[0] = 0;
   batch.logitBiasStart[0] = 0;
   rows.forEach((row, i) => {
-    const request = sampling(row);
-    if (request?.tokenCounts != null) {
-      batch.tokenCountIds.set(request.tokenCounts.ids, count);
-      batch.tokenCounts.set(request.tokenCounts.counts, count);
-      count += request.tokenCounts.size;
+    const { request, promptPosition, numDrafted } = row;
+    if (promptPosition === null && request.tokenCounts !== null) {
+      const drafted = request.tokens(request.numTokens, request.numTokens + numDrafted);
+      count = request.tokenCounts.write(batch.tokenCountIds, batch.tokenCounts, count, drafted);
       if (isFedBack(request)) {
         batch.tokenCountIds[count] = pendingId(request);
         batch.tokenCounts[count++] = 1;
       }
     }
-    if (request !== null) {
-      for (const [tokenId, value] of biasOf(request, masks.get(i))) {
+    if (promptPosition === null) {
+      for (const [tokenId, value] of biasOf(row, masks.get(i))) {
         batch.logitBiasIds[bias] = tokenId;
         batch.logitBiasValues[bias++] = value;
       }
@@ -210,23 +211,27 @@ function fillLists(
 }
 
 /** The token before the one that this step samples (pending already) is not known either. */
-function isFedBack({ numPendingTokens }: Request): boolean {
-  return numPendingTokens > 1;
+function isFedBack({ numPendingTokens, numDraftTokens }: Request): boolean {
+  return numPendingTokens > 1 + numDraftTokens;
 }
 
-function numCountsOf(request: Request | null): number {
-  if (request?.tokenCounts == null) return 0;
-  return request.tokenCounts.size + (isFedBack(request) ? 1 : 0);
+function numCountsOf({ request, promptPosition, numDrafted }: LogitsRow): number {
+  if (promptPosition !== null || request.tokenCounts === null) return 0;
+  return request.tokenCounts.size + numDrafted + (isFedBack(request) ? 1 : 0);
 }
 
 /** Outweighs every logit, and leaves room for the arithmetic of f32. */
 const forcingBias = 1e9;
 
-function biasOf(request: Request, mask: Uint32Array | undefined): ReadonlyArray<readonly [number, number]> {
-  const { spec, numPlannedOutputTokens } = request;
-  // The one that this step samples is planned as well.
-  const ends = numPlannedOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
-  const unwanted = [...ends, ...request.forbiddenTokenIds];
+function biasOf(
+  { request, numDrafted }: LogitsRow,
+  mask: Uint32Array | undefined,
+): ReadonlyArray<readonly [number, number]> {
+  const { spec } = request;
+  // The one that this row samples is planned as well, and so are those after it.
+  const numOutputTokens = request.numPlannedOutputTokens - request.numDraftTokens + numDrafted;
+  const ends = numOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
+  const unwanted = [...ends, ...request.forbiddenTokenIds(numDrafted)];
   // Where nothing else is allowed, neither minTokens nor bad words can be had.
   const forbidden = mask === undefined || allowsMoreThan(mask, unwanted) ? unwanted : [];
   const forced = request.thinking?.forcedTokenId ?? null;

@@ -12,13 +12,15 @@ import type {
   FinishedRequest,
   FinishReason,
   StepOutput,
-  StepStats,
   ToEngine,
   TokenLogprobs,
 } from './messages.ts';
 import type { NativeModel } from './native.ts';
 import { Request } from './request.ts';
 import { emptyPlan, Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
+import { draftLimit } from './speculation/draft-limit.ts';
+import type { Drafter, WantedDraft } from './speculation/drafter.ts';
+import { emptyStats, type StepStats } from './step-stats.ts';
 
 export interface EngineLoopOptions extends SchedulerLimits {
   /** The null block included. */
@@ -44,6 +46,9 @@ export class EngineLoop {
   readonly #adapters: AdapterSlots;
   readonly #scheduler: Scheduler;
   readonly #matchers: MatcherApi;
+  readonly #drafter: Drafter | null;
+  /** A step is planned while the one before runs. A draft needs the newest token, so then none is. */
+  readonly #runsAhead: boolean;
   readonly #requests = new Map<number, Request>();
   /** Ended since the last output. */
   #finished: FinishedRequest[] = [];
@@ -56,8 +61,16 @@ export class EngineLoop {
   #isAsleep = false;
   #lastStepMs = 0;
 
-  constructor(model: NativeModel, options: EngineLoopOptions, matchers: MatcherApi, nowMs: () => number) {
+  constructor(
+    model: NativeModel,
+    options: EngineLoopOptions,
+    matchers: MatcherApi,
+    nowMs: () => number,
+    drafter: Drafter | null = null,
+  ) {
     this.#model = model;
+    this.#drafter = drafter;
+    this.#runsAhead = model.isAsync && drafter === null;
     this.#nowMs = nowMs;
     this.#matchers = matchers;
     this.#maxLogprobs = options.maxLogprobs;
@@ -127,20 +140,39 @@ export class EngineLoop {
   step(): StepOutput | null {
     this.#receiveMasks();
     const startMs = this.#nowMs();
+    if (this.#mayPlan) this.#draft();
     const plan = this.#mayPlan ? this.#scheduler.schedule(startMs) : emptyPlan();
     this.#moveMatchers(plan);
     const launched = this.#launch(plan);
-    const done = this.#model.isAsync ? this.#inFlight : launched;
-    this.#inFlight = this.#model.isAsync ? launched : null;
+    const done = this.#runsAhead ? this.#inFlight : launched;
+    this.#inFlight = this.#runsAhead ? launched : null;
     if (done !== null) this.#model.collect();
     const isIdle = launched === null && done === null && this.#finished.length === 0;
     if (isIdle && this.#controls.length === 0 && this.#matchers.numAwaited > 0) return null;
-    const output = this.#update(done ?? [], this.#emptyStats(plan), startMs);
+    const stats = {
+      ...emptyStats(),
+      prefixCacheQueries: plan.prefixCacheQueries,
+      prefixCacheHits: plan.prefixCacheHits,
+      numPreemptions: plan.preempted.length,
+    };
+    const output = this.#update(done ?? [], stats, startMs);
     output.controls = this.#obey();
     this.#measure(output.stats);
     this.#matchers.post();
     this.#lastStepMs = output.stats.stepMs;
     return output;
+  }
+
+  #draft(): void {
+    const drafter = this.#drafter;
+    if (drafter === null) return;
+    const wanted: WantedDraft[] = [];
+    for (const request of this.#scheduler.running) {
+      request.draft([]);
+      const limit = draftLimit(request, drafter.maxTokens);
+      if (limit > 0) wanted.push({ request, limit });
+    }
+    drafter.propose(wanted);
   }
 
   #obey(): ControlResult[] {
@@ -266,13 +298,16 @@ export class EngineLoop {
     };
     const handles: number[] = [];
     const tokenIds: number[] = [];
-    rows.forEach(({ request, promptPosition }, row) => {
+    rows.forEach(({ request, promptPosition, numDrafted }, row) => {
       // It ended while the step was under way: by its own last token, or because its client left.
       if (request.finishReason !== null) return;
       if (promptPosition !== null) {
         this.#reportPromptLogprobs(request, row, output);
         return;
       }
+      if (numDrafted === 0) this.#verifyDraft(request, row, stats);
+      // After a drafted token that the model did not sample.
+      else if (request.numPendingTokens === 0) return;
       const tokenId = this.#model.batch.sampledTokenIds[row];
       if (request.spec.numLogprobs >= 0) {
         output.logprobs.push({
@@ -297,25 +332,28 @@ export class EngineLoop {
     return output;
   }
 
+  /** Keeps the draft as far as the rows from `row` on sampled the same. */
+  #verifyDraft(request: Request, row: number, stats: StepStats): void {
+    const { numDraftTokens, numTokens } = request;
+    if (numDraftTokens === 0) return;
+    const { sampledTokenIds } = this.#model.batch;
+    let numAccepted = 0;
+    while (
+      numAccepted < numDraftTokens &&
+      sampledTokenIds[row + numAccepted] === request.tokenAt(numTokens + numAccepted)
+    ) {
+      const known = stats.numAcceptedByPosition[numAccepted] ?? 0;
+      stats.numAcceptedByPosition[numAccepted++] = known + 1;
+    }
+    stats.numDrafts++;
+    stats.numDraftTokens += numDraftTokens;
+    request.rejectDrafts(numAccepted);
+  }
+
   #measure(stats: StepStats): void {
     stats.numRunning = this.#scheduler.numRunning;
     stats.numWaiting = this.#scheduler.numWaiting;
     stats.kvCacheUsage = this.#kvCache.usage;
-  }
-
-  #emptyStats(plan: StepPlan): StepStats {
-    return {
-      numRunning: 0,
-      numWaiting: 0,
-      kvCacheUsage: 0,
-      numPromptTokens: 0,
-      numCachedPromptTokens: 0,
-      numGenerationTokens: 0,
-      prefixCacheQueries: plan.prefixCacheQueries,
-      prefixCacheHits: plan.prefixCacheHits,
-      numPreemptions: plan.preempted.length,
-      stepMs: 0,
-    };
   }
 
   #reportFirstToken(request: Request, timeMs: number, { prefilled, stats }: StepOutput): void {

@@ -6,6 +6,7 @@ import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
 import type { LoadedModel } from './model-files.ts';
 import { type CudaDevices, findCudaDevices } from './native.ts';
+import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 
 export interface EngineOptions {
   /** Folder with config.json, tokenizer.json and *.safetensors; config.json suffices for loadFormat `dummy`. */
@@ -81,6 +82,10 @@ export interface EngineOptions {
   chatTemplate?: string | null;
   /** A schema, regex or grammar that takes longer to compile is refused. Default 10,000. */
   grammarTimeoutMs?: number;
+  /**
+   * Guess tokens and verify them, several a step. Changes no token on the CPU; null, the default, for none.
+   */
+  speculation?: SpeculativeConfig | null;
   observer?: EngineObserver;
 }
 
@@ -156,6 +161,7 @@ export function threadOptions(
     numBlocksOverride: options.numBlocksOverride ?? null,
     enablePrefixCaching: options.enablePrefixCaching ?? true,
     gpuMemoryUtilization: options.gpuMemoryUtilization ?? 0.9,
+    speculation: options.speculation ?? null,
     ...limits,
   };
 }

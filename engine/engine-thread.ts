@@ -9,6 +9,7 @@ import { Matchers } from './grammar/matchers.ts';
 import type { EngineThreadOptions, FromEngine, ToEngine } from './messages.ts';
 import { type NativeModel, openNativeModel } from './native.ts';
 import { NullModel } from './null-model.ts';
+import { PromptLookup } from './speculation/prompt-lookup.ts';
 
 const inboxWord = 0;
 const heartbeatWord = 1;
@@ -77,7 +78,8 @@ function start(): EngineLoop {
     maxModelLen: options.maxModelLen,
   });
   const matchers = new Matchers(signals, options.vocabSize);
-  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, matchers, nowMs);
+  const drafter = options.speculation === null ? null : new PromptLookup(options.speculation);
+  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, matchers, nowMs, drafter);
 }
 
 /** Hands every waiting message to the loop; false when one says stop. */

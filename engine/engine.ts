@@ -14,7 +14,7 @@ import { GrammarPool } from './grammar/grammar-pool.ts';
 import { MatcherThreads } from './grammar/matcher-threads.ts';
 import { InFlight } from './in-flight.ts';
 import { loadAdapter } from './lora-adapter.ts';
-import type { EngineRequest, StepOutput, StepStats } from './messages.ts';
+import type { EngineRequest, StepOutput } from './messages.ts';
 import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
@@ -23,6 +23,7 @@ import { openText } from './open-text.ts';
 import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
+import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
 
 export { ControlError, EngineControl } from './engine-control.ts';
@@ -31,11 +32,17 @@ export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } 
 export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
 export { GrammarError } from './grammar/grammar-error.ts';
 export { GrammarQueueFullError } from './grammar/grammar-pool.ts';
-export type { ControlAction, FinishReason, StepStats, TokenLogprobs } from './messages.ts';
+export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
+export {
+  maxSpeculativeTokens,
+  type PromptLookupConfig,
+  type SpeculativeConfig,
+} from './speculation/speculative-config.ts';
+export type { StepStats } from './step-stats.ts';
 export type { ThinkingLimit } from './thinking-budget.ts';
 
 export interface EngineDescription {
@@ -141,19 +148,6 @@ export interface EngineApi {
   close(): Promise<void>;
 }
 
-const idleStats: StepStats = {
-  numRunning: 0,
-  numWaiting: 0,
-  kvCacheUsage: 0,
-  numPromptTokens: 0,
-  numCachedPromptTokens: 0,
-  numGenerationTokens: 0,
-  prefixCacheQueries: 0,
-  prefixCacheHits: 0,
-  numPreemptions: 0,
-  stepMs: 0,
-};
-
 /** int64 wrapped to its two words. */
 function seedWords(seed: bigint): readonly [number, number] {
   const wrapped = BigInt.asUintN(64, seed);
@@ -175,7 +169,7 @@ export class Engine implements EngineApi {
   readonly #maxCpuLoras: number;
   readonly #adapters = new Map<string, AdapterDescription & { id: number }>();
   #nextAdapterId = 1;
-  #lastStats = idleStats;
+  #lastStats = emptyStats();
   #nextHandle = 1;
   #nextSeed: bigint;
 
@@ -255,7 +249,7 @@ export class Engine implements EngineApi {
 
   get stats(): StepStats {
     const numOpen = this.#inFlight.size;
-    if (numOpen === 0) return idleStats;
+    if (numOpen === 0) return emptyStats();
     // Requests that the loop has not seen yet wait too.
     return {
       ...this.#lastStats,

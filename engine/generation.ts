@@ -4,6 +4,7 @@
 import type { Grammar } from './grammar/grammar.ts';
 import type { FinishReason, TokenLogprobs } from './messages.ts';
 import type { SamplingParams } from './sampling-params.ts';
+import type { StepStats } from './step-stats.ts';
 
 export interface GenerateRequest {
   /** For logs; need not be unique. */
@@ -76,7 +77,7 @@ export interface RequestRecord {
 
 /** Told of everything the metrics count; every method is called on the HTTP thread. */
 export interface EngineObserver {
-  onStep?(stats: import('./messages.ts').StepStats): void;
+  onStep?(stats: StepStats): void;
   /** First token of a choice reached the HTTP thread. */
   onFirstToken?(ttftMs: number): void;
   /** Every further token. */

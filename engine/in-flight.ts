@@ -138,7 +138,8 @@ export class InFlight {
     if (choice.firstTokenMs === null) {
       choice.firstTokenMs = output.timeMs;
       this.#observer.onFirstToken?.(output.timeMs - entry.facts.arrivalMs);
-    } else {
+    } else if (choice.lastTokenMs !== output.timeMs) {
+      // Tokens that one step yields count once, as in vLLM.
       this.#observer.onInterToken?.(output.timeMs - (choice.lastTokenMs ?? output.timeMs));
     }
     choice.lastTokenMs = output.timeMs;

@@ -6,6 +6,8 @@ import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
+import type { SpeculativeConfig } from './speculation/speculative-config.ts';
+import type { StepStats } from './step-stats.ts';
 import type { ThinkingLimit } from './thinking-budget.ts';
 
 /** Why a request ended. `error` is ours; everything else is normal operation. */
@@ -109,27 +111,7 @@ export interface FinishedRequest {
   numPreemptions: number;
 }
 
-/**
- * Gauges after a step and counts of what it did; the arithmetic of FIELD's vLLM metrics is built on these.
- */
-export interface StepStats {
-  numRunning: number;
-  numWaiting: number;
-  /** 0..1, of usable blocks. */
-  kvCacheUsage: number;
-  /** Prompt tokens of requests whose prefill completed in this step (cached ones included). */
-  numPromptTokens: number;
-  /** Of those, tokens taken from the prefix cache. */
-  numCachedPromptTokens: number;
-  numGenerationTokens: number;
-  /** Tokens looked up and found at admission (vllm:prefix_cache_queries / _hits). */
-  prefixCacheQueries: number;
-  prefixCacheHits: number;
-  numPreemptions: number;
-  stepMs: number;
-}
-
-/** One message per step. handles[i] got tokenIds[i]; a handle may occur once per step. */
+/** One message per step. handles[i] got tokenIds[i]; a handle occurs once, and more often with drafts. */
 export interface StepOutput {
   type: 'step';
   /** Monotonic ms at which the step's tokens were known. */
@@ -183,6 +165,8 @@ export interface EngineThreadOptions {
   /** Share of a GPU's memory that everything together may take. */
   gpuMemoryUtilization: number;
   maxLoras: number;
+  /** How drafts are made; null for none. */
+  speculation: SpeculativeConfig | null;
   /** [0] inbox counter for Atomics.wait/notify, [1] heartbeat: loop iterations, [2] 1 while a step runs. */
   signals: SharedArrayBuffer;
 }

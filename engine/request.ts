@@ -11,9 +11,11 @@ import { TokenCounts } from './token-counts.ts';
 export class Request {
   readonly spec: EngineRequest;
   readonly numPromptTokens: number;
-  /** Prompt, then output; grows by doubling. Entries past numTokens mean nothing. */
+  /** Prompt, output, then the draft; grows by doubling. Entries past those mean nothing. */
   #tokenIds: Int32Array;
   numTokens: number;
+  /** Guessed tokens after those, to be verified by the next step. */
+  numDraftTokens = 0;
   /** Sampled by steps that are planned or launched, and not yet known. */
   numPendingTokens = 0;
   /** Logits row of the step launched last that samples the newest of them. */
@@ -95,16 +97,16 @@ export class Request {
     return hasLongBadWord || this.thinking?.dependsOn(this.numPendingTokens) === true;
   }
 
-  /** Tokens that would complete a bad word now. */
-  get forbiddenTokenIds(): number[] {
+  /** Tokens that would complete a bad word after so many drafted ones. */
+  forbiddenTokenIds(numDrafted: number): number[] {
     return this.spec.badWords
-      .filter((word) => this.#outputEndsWith(word))
+      .filter((word) => this.#outputEndsWith(word, numDrafted))
       .map((word) => word[word.length - 1]);
   }
 
-  /** The output, as far as it is known, ends with all of the word but its last token. */
-  #outputEndsWith(word: readonly number[]): boolean {
-    const start = this.numTokens - (word.length - 1);
+  /** The output, as far as it is known or drafted, ends with all of the word but its last token. */
+  #outputEndsWith(word: readonly number[], numDrafted: number): boolean {
+    const start = this.numTokens + numDrafted - (word.length - 1);
     if (start < this.numPromptTokens) return false;
     return word.every((tokenId, i) => i === word.length - 1 || this.#tokenIds[start + i] === tokenId);
   }
@@ -118,6 +120,21 @@ export class Request {
     return this.#tokenIds.subarray(start, end);
   }
 
+  /** Tokens that are guessed to follow, in place of those guessed before. */
+  draft(tokenIds: readonly number[]): void {
+    this.#reserve(tokenIds.length);
+    this.#tokenIds.set(tokenIds, this.numTokens);
+    this.numDraftTokens = tokenIds.length;
+  }
+
+  /** The step under way computed the drafts; all but the first numAccepted stand for nothing now. */
+  rejectDrafts(numAccepted: number): void {
+    const numRejected = this.numDraftTokens - numAccepted;
+    this.numPendingTokens -= numRejected;
+    this.numComputedTokens -= numRejected;
+    this.numDraftTokens = 0;
+  }
+
   /** A step samples its next token, or its matcher is gone: what may come first is known, the rest is not. */
   forgetMask(): void {
     this.isMaskReady = this.spec.grammar === null || this.numPlannedOutputTokens === 0;
@@ -126,14 +143,18 @@ export class Request {
   /** A pending token becomes known. */
   append(tokenId: number): void {
     this.numPendingTokens--;
-    if (this.numTokens === this.#tokenIds.length) {
-      const grown = new Int32Array(2 * this.#tokenIds.length);
-      grown.set(this.#tokenIds);
-      this.#tokenIds = grown;
-    }
+    this.#reserve(1);
     this.#tokenIds[this.numTokens++] = tokenId;
     this.tokenCounts?.addOutput(tokenId);
     this.thinking?.append(tokenId);
+  }
+
+  /** Room for so many tokens more. */
+  #reserve(count: number): void {
+    if (this.numTokens + count <= this.#tokenIds.length) return;
+    const grown = new Int32Array(2 * this.#tokenIds.length);
+    grown.set(this.#tokenIds);
+    this.#tokenIds = grown;
   }
 }
 

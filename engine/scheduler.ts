@@ -29,7 +29,10 @@ export interface ScheduledRequest {
   request: Request;
   /** First token of the chunk. */
   start: number;
+  /** Drafted tokens included. */
   numTokens: number;
+  /** Of those, drafts: the last ones. Each is verified by a row of its own. */
+  numDraftTokens: number;
   /** The chunk reaches the newest token, so the step samples the next one. */
   samples: boolean;
 }
@@ -80,6 +83,11 @@ export class Scheduler {
     return this.#waiting.length;
   }
 
+  /** In the order in which they are served. */
+  get running(): readonly Request[] {
+    return this.#running;
+  }
+
   add(request: Request): void {
     insertInOrder(this.#waiting, request);
   }
@@ -128,13 +136,26 @@ export class Scheduler {
       const mustWait = request.waitsForPending || request.numComputableTokens === 0;
       if (this.#endsWithPending(request) || mustWait) continue;
       const numTokens = this.#chunkOf(request, plan);
+      const numDraftTokens = this.#draftOf(request, numTokens, plan, this.#running.length - i - 1);
+      if (numDraftTokens > 0 && this.#kvCache.extend(request, numTokens + numDraftTokens)) {
+        this.#take(request, numTokens, numDraftTokens, plan);
+        continue;
+      }
       // The worst running request gives way until there is room; that may be this one itself.
       while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
         plan.preempted.push(this.#preempt());
       }
       if (request.row === null) return;
-      this.#take(request, numTokens, plan);
+      this.#take(request, numTokens, 0, plan);
     }
+  }
+
+  /** A guess takes no token of the budget that one of those behind it could use. */
+  #draftOf(request: Request, numTokens: number, plan: StepPlan, numBehind: number): number {
+    if (request.numDraftTokens === 0 || numTokens !== request.numMissingTokens) return 0;
+    const numLeft = this.#limits.maxNumBatchedTokens - plan.numTokens - numTokens - numBehind;
+    const room = Math.min(numLeft, this.#limits.maxModelLen - request.numTokens - 1);
+    return Math.max(0, Math.min(request.numDraftTokens, room));
   }
 
   #scheduleWaiting(plan: StepPlan, nowMs: number): void {
@@ -164,7 +185,7 @@ export class Scheduler {
       request.scheduledMs ??= nowMs;
       plan.admitted.push(request);
       const numTokens = this.#chunkOf(request, plan);
-      if (numTokens > 0) this.#take(request, numTokens, plan);
+      if (numTokens > 0) this.#take(request, numTokens, 0, plan);
     }
   }
 
@@ -181,8 +202,12 @@ export class Scheduler {
     return Math.min(request.numComputableTokens, this.#limits.maxNumBatchedTokens - plan.numTokens, limit);
   }
 
-  #take(request: Request, numTokens: number, plan: StepPlan): void {
+  /** Known tokens, and drafts after them: no block with one of those is findable yet. */
+  #take(request: Request, numKnown: number, numDraftTokens: number, plan: StepPlan): void {
     const start = request.numComputedTokens;
+    const numTokens = numKnown + numDraftTokens;
+    request.numDraftTokens = numDraftTokens;
+    request.numPendingTokens += numDraftTokens;
     request.numComputedTokens += numTokens;
     this.#kvCache.cacheFullBlocks(request);
     plan.numTokens += numTokens;
@@ -191,7 +216,7 @@ export class Scheduler {
       request.numPendingTokens++;
       request.forgetMask();
     }
-    plan.scheduled.push({ request, start, numTokens, samples });
+    plan.scheduled.push({ request, start, numTokens, numDraftTokens, samples });
   }
 
   /** Everything that runs gives its blocks back and waits. Nothing of it may be under way. */

@@ -25,6 +25,27 @@ export class TokenCounts {
     return this.#counts.subarray(0, this.#size);
   }
 
+  /**
+   * Writes both lists, as they will be when `next` is part of the output too, into the given ones from `start`
+   * on; returns their end. They need room for size + next.length entries.
+   */
+  write(ids: Int32Array, counts: Int32Array, start: number, next: Int32Array): number {
+    ids.set(this.ids, start);
+    counts.set(this.counts, start);
+    let end = start + this.#size;
+    for (const tokenId of next) {
+      const known = this.#indexOf.get(tokenId);
+      let at = known === undefined ? start + this.#size : start + known;
+      if (known === undefined) while (at < end && ids[at] !== tokenId) at++;
+      if (at === end) {
+        ids[end] = tokenId;
+        counts[end++] = 0;
+      }
+      counts[at]++;
+    }
+    return end;
+  }
+
   addOutput(tokenId: number): void {
     this.#counts[this.#find(tokenId)]++;
   }

@@ -110,6 +110,7 @@ export class Metrics implements EngineObserver {
   readonly #success: Counter;
   readonly #bySource: Counter;
   readonly #byReason: Gauge;
+  #drafts: Record<'drafts' | 'draftTokens' | 'accepted' | 'byPosition', Counter> | null = null;
 
   constructor(modelName: string, maxModelLen: number) {
     this.#labels = { model_name: modelName, engine: '0' };
@@ -212,6 +213,30 @@ export class Metrics implements EngineObserver {
     }).set({ ...this.#labels, ...config }, 1);
   }
 
+  /** Drafts have so many tokens at most. */
+  setSpeculation(maxTokens: number): void {
+    const counter = (name: string, help: string, extra: string[] = []) =>
+      new Counter({
+        name: `vllm:spec_decode_${name}_total`,
+        help,
+        labelNames: [...labelNames, ...extra],
+        registers: [this.#registry],
+      });
+    const { byPosition, ...whole } = {
+      drafts: counter('num_drafts', 'Drafts that were verified.'),
+      draftTokens: counter('num_draft_tokens', 'Drafted tokens.'),
+      accepted: counter('num_accepted_tokens', 'Drafted tokens that were accepted.'),
+      byPosition: counter(
+        'num_accepted_tokens_per_pos',
+        'Drafted tokens that were accepted, by their place in the draft.',
+        ['position'],
+      ),
+    };
+    for (const one of Object.values(whole)) one.inc(this.#labels, 0);
+    for (let i = 0; i < maxTokens; i++) byPosition.inc({ ...this.#labels, position: String(i) }, 0);
+    this.#drafts = { ...whole, byPosition };
+  }
+
   /** isSleeping is asked at every scrape. Asleep, vLLM has its weights offloaded; here they stay. */
   setSleepState(isSleeping: () => boolean): void {
     const shared = this.#labels;
@@ -265,6 +290,7 @@ export class Metrics implements EngineObserver {
     add('prompt', stats.numPromptTokens);
     add('cached', stats.numCachedPromptTokens);
     add('generation', stats.numGenerationTokens);
+    this.#onDrafts(stats);
     if (stats.numPromptTokens > 0) {
       const local = stats.numPromptTokens - stats.numCachedPromptTokens;
       this.#bySource.inc({ ...labels, source: 'local_compute' }, local);
@@ -272,6 +298,17 @@ export class Metrics implements EngineObserver {
     }
     const tokens = stats.numPromptTokens + stats.numGenerationTokens;
     if (tokens > 0) this.#histograms.step.observe(tokens);
+  }
+
+  #onDrafts({ numDrafts, numDraftTokens, numAcceptedByPosition }: StepStats): void {
+    if (this.#drafts === null || numDrafts === 0) return;
+    const labels = this.#labels;
+    this.#drafts.drafts.inc(labels, numDrafts);
+    this.#drafts.draftTokens.inc(labels, numDraftTokens);
+    for (const [i, count] of numAcceptedByPosition.entries()) {
+      this.#drafts.accepted.inc(labels, count);
+      this.#drafts.byPosition.inc({ ...labels, position: String(i) }, count);
+    }
   }
 
   onFirstToken(ttftMs: number): void {

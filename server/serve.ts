@@ -19,6 +19,7 @@ import type { AppOptions } from './context.ts';
 import { Metrics } from './metrics.ts';
 import { OptionError, type OptionValues } from './options.ts';
 import { logRequest } from './request-log.ts';
+import { readSpeculativeConfig } from './speculative-config.ts';
 
 /** The package's own folder: two up from dist/server/, one up from server/. */
 export const packageRoot = (() => {
@@ -83,6 +84,7 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
     threads: values.threads as number | null,
     cpuAffinity: values['cpu-affinity'] as string | null,
     seed: values.seed as number | null,
+    speculation: readSpeculativeConfig(values['speculative-config'] as string | null),
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
     chatTemplate: template === null ? null : readFileSync(template, 'utf8'),
   };
@@ -169,6 +171,7 @@ export async function serve(model: string | null, values: OptionValues): Promise
   const engine = await Engine.open({ ...options, observer });
   await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
+  if (options.speculation != null) metrics.setSpeculation(options.speculation.numSpeculativeTokens);
   metrics.setSleepState(() => engine.control.isSleeping);
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));

@@ -3,6 +3,7 @@
 import { EngineLoop, type EngineLoopOptions } from '../../engine/engine-loop.ts';
 import type { MatcherApi } from '../../engine/grammar/matchers.ts';
 import type { EngineRequest, StepOutput } from '../../engine/messages.ts';
+import type { Drafter } from '../../engine/speculation/drafter.ts';
 import { CheckedModel } from './checked-model.ts';
 import { FakeMatchers } from './fake-matchers.ts';
 
@@ -61,13 +62,14 @@ export function checkedLoop(
   overrides: Partial<EngineLoopOptions> = {},
   isAsync = false,
   matchers: MatcherApi = new FakeMatchers(testVocabSize),
+  drafter: Drafter | null = null,
 ): EngineLoop {
   const options = { ...testLimits, ...overrides };
   const maxBlocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
   const model = new CheckedModel({ ...options, maxBlocksPerSeq }, options.blockSize, isAsync);
   model.allocateKvCache(options.numBlocks);
   let now = 0;
-  return new EngineLoop(model, options, matchers, () => now++);
+  return new EngineLoop(model, options, matchers, () => now++, drafter);
 }
 
 export interface Generated {

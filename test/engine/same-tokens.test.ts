@@ -1,5 +1,6 @@
 // A request's tokens depend on the request alone. Seeded property tests of the built engine on a real model:
-// alone or in a crowd, prefix cache on or off, any block size, any chunk limit, preempted or never.
+// alone or in a crowd, prefix cache on or off, any block size, any chunk limit, preempted or never, guessed
+// ahead or not.
 
 import {
   defaultSamplingParams,
@@ -7,6 +8,7 @@ import {
   type EngineOptions,
   type GenerateRequest,
   type SamplingParams,
+  type StepStats,
 } from 'quire';
 import { afterAll, describe, expect, it } from 'vitest';
 import { hasStories, storiesFolder } from '../stories260k.ts';
@@ -127,9 +129,26 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     ['on three threads', { threads: 3 }, 64],
   ];
 
-  it.each(variations)('%s', async (_name, options, concurrency) => {
+  const ngram = (numSpeculativeTokens: number): Partial<EngineOptions> => ({
+    // Guesses from a single token: many, most of them wrong.
+    speculation: { method: 'ngram', numSpeculativeTokens, promptLookupMax: 3, promptLookupMin: 1 },
+  });
+  const speculative: typeof variations = [
+    ['with drafts of 1 token, one by one', ngram(1), 1],
+    ['with drafts of 5 tokens, among 64', ngram(5), 64],
+    ['with drafts of 16 tokens, in blocks of 8', { ...ngram(16), blockSize: 8 }, 64],
+    ['with drafts, preempted by a KV pool of 40 blocks', { ...ngram(5), numBlocksOverride: 40 }, 64],
+    ['with drafts, 20 tokens in a step', { ...ngram(5), maxNumBatchedTokens: 20, maxNumSeqs: 16 }, 64],
+    ['with drafts, in chunks of 7 tokens', { ...ngram(4), longPrefillTokenThreshold: 7 }, 64],
+  ];
+
+  it.each([...variations, ...speculative])('%s', async (_name, options, concurrency) => {
     let numPreemptions = 0;
+    let numAccepted = 0;
     const observer = {
+      onStep: ({ numAcceptedByPosition }: StepStats) => {
+        for (const count of numAcceptedByPosition) numAccepted += count;
+      },
       onFinished: (record: { numPreemptions: number }) => (numPreemptions += record.numPreemptions),
     };
     const engine = await Engine.open({ ...base, ...options, observer });
@@ -142,6 +161,7 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     );
     expect(wrong.slice(0, 3), `seed ${seed}: ${wrong.length} of ${cases.length} differ`).toEqual([]);
     if (options.numBlocksOverride !== undefined) expect(numPreemptions).toBeGreaterThan(0);
+    if (options.speculation !== undefined) expect(numAccepted).toBeGreaterThan(50);
   });
 
   it.each(['float16', 'bfloat16', 'int8_per_token_head'] as const)(

@@ -1,11 +1,13 @@
 // Seeded simulation: thousands of random steps with a fake model that sees every slot. After each step the
 // pool's invariants hold; in the end every request has exactly the tokens it gets alone, and nothing is held.
-// Half of the loops drive a device that is a step behind, and a third of the requests have a grammar.
+// Half of the loops drive a device that is a step behind, half draft tokens that are wrong now and then, and
+// a third of the requests have a grammar.
 
 import { describe, expect, it } from 'vitest';
 import type { EngineLoop } from '../../engine/engine-loop.ts';
 import type { EngineRequest } from '../../engine/messages.ts';
 import { FakeMatchers, fakeGrammar } from './fake-matchers.ts';
+import { GuessingDrafter } from './guessing-drafter.ts';
 import { randomInts } from './random.ts';
 import { checkedLoop, engineRequest, Outputs, runToEnd, testVocabSize } from './requests.ts';
 
@@ -99,8 +101,18 @@ describe('10,000 random steps', () => {
     let numPreemptions = 0;
     let numHits = 0;
     let numWaits = 0;
+    let numDrafted = 0;
+    let numAccepted = 0;
     while (remaining > 0) {
       const matchers = new FakeMatchers(testVocabSize, () => (int(0, 3) === 0 ? int(1, 4) : 0));
+      const requests = new Map<number, EngineRequest>();
+      const answers = new Map<number, ReturnType<typeof alone>>();
+      const wantedOf = (id: number) => {
+        const known = answers.get(id) ?? alone(requests.get(id) as EngineRequest);
+        answers.set(id, known);
+        return known;
+      };
+      const guesses = new GuessingDrafter(int(1, 9), (id) => wantedOf(id).tokenIds, int);
       const loop = checkedLoop(
         {
           blockSize,
@@ -114,10 +126,10 @@ describe('10,000 random steps', () => {
         },
         int(0, 1) === 1,
         matchers,
+        int(0, 1) === 1 ? guesses : null,
       );
       const outputs = new Outputs();
       const operator = new Operator(int);
-      const requests = new Map<number, EngineRequest>();
       const aborted = new Set<number>();
       for (let step = 0; step < 500 && remaining > 0; step++, remaining--) {
         for (let adds = int(0, 3) === 0 ? int(1, 4) : 0; adds > 0 && requests.size < 80; adds--) {
@@ -137,6 +149,8 @@ describe('10,000 random steps', () => {
           expect(output?.controls.length === 0 && output.tokenIds.length > 0).toBe(false);
         numPreemptions += output?.stats.numPreemptions ?? 0;
         numHits += output?.stats.prefixCacheHits ?? 0;
+        numDrafted += output?.stats.numDraftTokens ?? 0;
+        numAccepted += output?.stats.numAcceptedByPosition.reduce((sum, count) => sum + count, 0) ?? 0;
         if (output === null) numWaits++;
         checkPool(loop.pool);
       }
@@ -144,10 +158,10 @@ describe('10,000 random steps', () => {
       runToEnd(loop, outputs);
       expect(loop.pool.numFree).toBe(loop.pool.numUsable);
       expect(matchers.numOpen).toBe(0);
-      for (const [id, request] of requests) {
+      for (const id of requests.keys()) {
         const generated = outputs.of(id);
         expect(generated.finish, `seed ${seed}, request ${id}`).not.toBeNull();
-        const wanted = alone(request);
+        const wanted = wantedOf(id);
         if (generated.finish === 'abort') {
           expect(aborted.has(id)).toBe(true);
           expect(generated.tokenIds).toEqual(wanted.tokenIds.slice(0, generated.tokenIds.length));
@@ -162,6 +176,8 @@ describe('10,000 random steps', () => {
     expect(numPreemptions).toBeGreaterThan(20);
     expect(numHits).toBeGreaterThan(500);
     expect(numWaits).toBeGreaterThan(20);
+    expect(numAccepted).toBeGreaterThan(500);
+    expect(numDrafted - numAccepted).toBeGreaterThan(500);
   });
 });
 

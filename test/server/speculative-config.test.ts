@@ -1,0 +1,46 @@
+// --speculative-config: what vLLM's JSON means, and one clear line for what it cannot mean.
+
+import { describe, expect, it } from 'vitest';
+import { readSpeculativeConfig } from '../../server/speculative-config.ts';
+
+const ngram = (more: object) => JSON.stringify({ method: 'ngram', num_speculative_tokens: 5, ...more });
+const lookup = (max: number, min: number) => ({
+  method: 'ngram',
+  numSpeculativeTokens: 5,
+  promptLookupMax: max,
+  promptLookupMin: min,
+});
+
+describe('--speculative-config', () => {
+  it.each([
+    [ngram({ prompt_lookup_max: 4, prompt_lookup_min: 2 }), lookup(4, 2)],
+    [ngram({ prompt_lookup_max: 4 }), lookup(4, 4)],
+    [ngram({ prompt_lookup_min: 2 }), lookup(2, 2)],
+    [ngram({}), lookup(5, 5)],
+    [null, null],
+  ])('%s', (text, config) => {
+    expect(readSpeculativeConfig(text)).toEqual(config);
+  });
+
+  it.each([
+    ['ngram', 'found "ngram", allowed: a JSON object such as'],
+    ['[1]', 'found "[1]", allowed: a JSON object such as'],
+    ['{"method":"eagle","num_speculative_tokens":2}', 'method: found "eagle", allowed: "ngram"'],
+    ['{"method":"ngram"}', 'num_speculative_tokens is missing, expected a whole number from 1 to 64'],
+    [
+      ngram({ num_speculative_tokens: 0 }),
+      'num_speculative_tokens: found 0, allowed: a whole number from 1 to 64',
+    ],
+    [ngram({ prompt_lookup_min: 1.5 }), 'prompt_lookup_min: found 1.5, allowed: a whole number from 1 to 64'],
+    [
+      ngram({ prompt_lookup_max: 2, prompt_lookup_min: 3 }),
+      'prompt_lookup_min: found 3, allowed: at most prompt_lookup_max, 2',
+    ],
+    [
+      ngram({ draft: 1 }),
+      'found the field "draft", allowed: method, num_speculative_tokens, prompt_lookup_max, prompt_lookup_min',
+    ],
+  ])('refuses %s', (text, message) => {
+    expect(() => readSpeculativeConfig(text)).toThrow(`--speculative-config: ${message}`);
+  });
+});
