@@ -77,7 +77,7 @@ export interface EngineOptions {
   /** Of dummy weights and of requests that bring none. Null draws one. */
   seed?: number | null;
   /** CPU kernels to use; null picks the best this machine has. */
-  cpuVariant?: 'avx512' | 'avx2' | 'portable' | null;
+  cpuVariant?: 'amx' | 'avx512' | 'avx2' | 'portable' | null;
   /** Jinja text that replaces the model's own chat template. */
   chatTemplate?: string | null;
   /** A schema, regex or grammar that takes longer to compile is refused. Default 10,000. */

@@ -15,7 +15,7 @@ export type KvCacheDtype = 'f32' | 'f16' | 'bf16' | 'i8' | 'f8';
  * emulator.
  */
 export type Backend = 'cpu' | 'cuda' | 'reference' | 'emulated';
-export type CpuVariant = 'avx512' | 'avx2' | 'portable';
+export type CpuVariant = 'amx' | 'avx512' | 'avx2' | 'portable';
 
 export interface NativeModelOptions {
   backend: Backend;

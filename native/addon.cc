@@ -389,6 +389,7 @@ Napi::Value OpenModel(const Napi::CallbackInfo& info) {
 Napi::Value CpuFeatures(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Array variants = Napi::Array::New(env);
+  if (cpu_ops_amx() != nullptr) variants.Set(variants.Length(), "amx");
   if (cpu_ops_avx512() != nullptr) variants.Set(variants.Length(), "avx512");
   if (cpu_ops_avx2() != nullptr) variants.Set(variants.Length(), "avx2");
   variants.Set(variants.Length(), "portable");

@@ -4,6 +4,10 @@
     'api_headers%': '<!(node -p "require(\'node-api-headers\').include_dir")',
     'addon_api%': '<!(node -p "require(\'node-addon-api\').include_dir")',
     'cuda%': '<!(node ../scripts/find-cuda.mjs enabled)',
+    # g++ 12 takes its own undefined-value intrinsics for uninitialised variables.
+    'avx512_flags': [
+      '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-Wno-maybe-uninitialized', '-Wno-uninitialized'
+    ],
     'checks%': '<!(node -p "process.env.NATIVE_CHECKS === \'1\' ? 1 : 0")'
   },
   'target_defaults': {
@@ -29,10 +33,15 @@
       'target_name': 'ops_avx512',
       'type': 'static_library',
       'sources': ['cpu/ops_avx512.cc'],
-      # g++ 12 takes its own undefined-value intrinsics for uninitialised variables.
-      'conditions': [['target_arch=="x64"', { 'cflags_cc': [
-        '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mfma', '-mf16c', '-Wno-maybe-uninitialized', '-Wno-uninitialized'
-      ] }]]
+      'conditions': [['target_arch=="x64"', { 'cflags_cc': ['<@(avx512_flags)'] }]]
+    },
+    {
+      'target_name': 'ops_amx',
+      'type': 'static_library',
+      'sources': ['cpu/ops_amx.cc'],
+      'conditions': [['target_arch=="x64"', {
+        'cflags_cc': ['<@(avx512_flags)', '-mavx512bf16', '-mamx-tile', '-mamx-int8', '-mamx-bf16']
+      }]]
     },
     {
       'target_name': 'kernels',
@@ -46,7 +55,7 @@
       'sources': [
         'adapters.cc', 'addon.cc', 'addon_bench.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'op_bench.cc', 'weights.cc'
       ],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']
     },
@@ -54,7 +63,7 @@
       'target_name': 'ops_test',
       'type': 'executable',
       'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/\' + f).join(\' \')")'],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512']
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx']
     },
     {
       # The CUDA sources as they are, for the emulator (simt/): g++ instead of nvcc.
@@ -93,7 +102,7 @@
       # The addon with the emulator in the GPU's place: for tests of the model and of the engine above it.
       'target_name': 'quire_emulated',
       'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'weights.cc'],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'cuda_emulated'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx', 'cuda_emulated'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']
     }
@@ -106,7 +115,7 @@
         'adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'cuda/awq_pack.cc', 'cuda/step_buffers.cc', 'model.cc', 'moe.cc', 'weights.cc',
         '<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.cu\')).map(f => \'cuda/\' + f).join(\' \')")'
       ],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
       'libraries': ['<!@(node ../scripts/find-cuda.mjs libraries)', '-ldl', '-lrt', '-lpthread'],

@@ -263,6 +263,10 @@ const Ops& reference_ops();
 const Ops* cpu_ops_avx512();
 // The same, but a matmul with bf16 weights rounds its inputs to bf16.
 const Ops* cpu_ops_avx512_bf16();
+// The same by AMX's tile registers.
+const Ops* cpu_ops_amx();
+// What cpu_ops_amx would be, for tests that emulate the registers: asks for AVX-512 and BF16 alone.
+const Ops* cpu_ops_amx_emulated();
 const Ops* cpu_ops_avx2();
 const Ops* cpu_ops_portable();
 

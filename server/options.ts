@@ -61,7 +61,7 @@ export const serveOptions: readonly Option[] = [
 
   { group: 'Engine', name: 'backend', kind: choice('auto', 'cpu', 'cuda', 'reference', 'emulated', 'null'), fallback: 'auto', help: 'auto is a GPU where one can be used, else cpu; reference is slow and plain, emulated runs the CUDA kernels on the CPU, both for tests; null answers without computing, to measure the rest' },
   { group: 'Engine', name: 'null-step-time', kind: { type: 'number', low: 0, high: 10_000 }, fallback: 0, help: 'milliseconds that a step of the null backend takes, so that it is paced like a model' },
-  { group: 'Engine', name: 'cpu', kind: choice('auto', 'avx512', 'avx2', 'portable'), fallback: 'auto', help: 'CPU kernels; auto takes the best this machine has' },
+  { group: 'Engine', name: 'cpu', kind: choice('auto', 'amx', 'avx512', 'avx2', 'portable'), fallback: 'auto', help: 'CPU kernels; auto takes the best this machine has' },
   { group: 'Engine', name: 'cpu-activations', kind: choice('int8', 'f32'), fallback: 'int8', help: 'int8 rounds what goes into a matmul with integer weights to 8 bits, which is several times faster; f32 rounds nothing' },
   { group: 'Engine', name: 'threads', kind: integer(1, 1024), fallback: null, help: 'threads that compute; default one per core that the process may use, or that its container is granted' },
   { group: 'Engine', name: 'cpu-affinity', kind: { type: 'text' }, fallback: null, help: 'cores that these threads are pinned to, one each, as in 0-3,8; as many threads as cores unless --threads says fewer; default none is pinned' },

@@ -82,7 +82,7 @@ inline void bf16_matmul(const MatmulArgs& a, ThreadPool& pool) {
     round_row_to_bf16(row, f32(a.x) + t * a.x_stride, a.weight->cols);
     std::memset(row + a.weight->cols, 0, static_cast<size_t>(stride - a.weight->cols) * 2);
   });
-  for_each_piece(a, pool, sizeof(uint16_t), kRowsPerPiece,
+  for_each_piece(a, pool, {kRowsPerPiece, tokens_per_piece(a, sizeof(uint16_t))},
                  [&](int64_t first_row, int64_t last_row, int64_t first, int64_t last) {
                    int64_t row = first_row;
                    // A lone token needs more rows in flight to cover the latency of its chains.

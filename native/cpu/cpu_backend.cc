@@ -25,22 +25,19 @@ const Ops* find_ops(const ModelOptions& options) {
   if (options.kv_cache_dtype == DType::kF8) {
     throw std::runtime_error("fp8 keys and values need a GPU: on the CPU int8_per_token_head is as small");
   }
-  const bool wants_avx512 = options.cpu_variant.empty() || options.cpu_variant == "avx512";
-  if (wants_avx512 && options.rounds_activations && cpu_ops_avx512_bf16() != nullptr) {
-    return cpu_ops_avx512_bf16();
+  // Without rounding there is nothing for tiles to multiply, and bf16 weights meet f32 activations.
+  const bool rounds = options.rounds_activations;
+  const Ops* avx512 = rounds && cpu_ops_avx512_bf16() != nullptr ? cpu_ops_avx512_bf16() : cpu_ops_avx512();
+  const std::pair<const char*, const Ops*> best_first[] = {
+      {"amx", rounds || cpu_ops_amx() == nullptr ? cpu_ops_amx() : avx512},
+      {"avx512", avx512},
+      {"avx2", cpu_ops_avx2()},
+      {"portable", cpu_ops_portable()}};
+  const std::string& wanted = options.cpu_variant;
+  for (const auto& [name, ops] : best_first) {
+    if (ops != nullptr && (wanted.empty() || wanted == name)) return ops;
   }
-  if (options.cpu_variant.empty()) {
-    if (const Ops* ops = cpu_ops_avx512()) return ops;
-    if (const Ops* ops = cpu_ops_avx2()) return ops;
-    return cpu_ops_portable();
-  }
-  const Ops* ops = options.cpu_variant == "avx512"     ? cpu_ops_avx512()
-                   : options.cpu_variant == "avx2"     ? cpu_ops_avx2()
-                   : options.cpu_variant == "portable" ? cpu_ops_portable()
-                                                       : nullptr;
-  if (ops == nullptr)
-    throw std::runtime_error("this machine cannot run the CPU variant " + options.cpu_variant);
-  return ops;
+  throw std::runtime_error("this machine cannot run the CPU variant " + wanted);
 }
 
 class CpuBackend : public Backend {

@@ -193,7 +193,8 @@ inline QuantisedRows quantise_rows(const MatmulArgs& a, ThreadPool& pool) {
 inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
   constexpr int64_t kRowsPerPiece = 64;
   const Int8Matmul matmul = {a, WeightTiles(*a.weight), quantise_rows(a, pool)};
-  for_each_piece(a, pool, 1, kRowsPerPiece, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
+  const PieceSize size = {kRowsPerPiece, tokens_per_piece(a, 1)};
+  for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {
       matmul.run<4>(row, last_row, first, last);
     } else {

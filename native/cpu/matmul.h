@@ -117,7 +117,7 @@ inline void matmul(const MatmulArgs& a, ThreadPool& pool) {
   constexpr int64_t kRowsPerPiece = 32;
   if (is_tiled(a.weight->dtype)) return int8_matmul(a, pool);
   const auto run = [&](auto tag) {
-    for_each_piece(a, pool, sizeof(float), kRowsPerPiece,
+    for_each_piece(a, pool, {kRowsPerPiece, tokens_per_piece(a, sizeof(float))},
                    [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
                      matmul_block<decltype(tag)>(a, row, last_row, first, last);
                    });

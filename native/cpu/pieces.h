@@ -20,22 +20,30 @@ inline void for_each_row(ThreadPool& pool, int64_t num_rows, int64_t row_size, c
   });
 }
 
-// Calls body(first_row, last_row, first_token, last_token) for pieces of the output. So many tokens that
-// their inputs, of element_bytes each, stay in the second-level cache while the piece's weights pass by.
-template <typename Body>
-inline void for_each_piece(const MatmulArgs& a, ThreadPool& pool, int64_t element_bytes,
-                           int64_t rows_per_piece, const Body& body) {
+struct PieceSize {
+  int64_t rows;
+  int64_t tokens;
+};
+
+// So many tokens that their inputs, of element_bytes each, stay in the second-level cache while the piece's
+// weights pass by.
+inline int64_t tokens_per_piece(const MatmulArgs& a, int64_t element_bytes) {
   constexpr int64_t kInputBytes = 384 * 1024;
   constexpr int64_t kTokens = 6;  // of a register block
   const int64_t fitting = kInputBytes / (a.weight->cols * element_bytes) / kTokens * kTokens;
-  const int64_t tokens_per_piece = fitting < kTokens ? kTokens : fitting;
-  const int64_t row_pieces = (a.weight->rows + rows_per_piece - 1) / rows_per_piece;
-  const int64_t token_pieces = (a.num_tokens + tokens_per_piece - 1) / tokens_per_piece;
+  return fitting < kTokens ? kTokens : fitting;
+}
+
+// Calls body(first_row, last_row, first_token, last_token) for pieces of the output.
+template <typename Body>
+inline void for_each_piece(const MatmulArgs& a, ThreadPool& pool, PieceSize size, const Body& body) {
+  const int64_t row_pieces = (a.weight->rows + size.rows - 1) / size.rows;
+  const int64_t token_pieces = (a.num_tokens + size.tokens - 1) / size.tokens;
   pool.parallel_for(row_pieces * token_pieces, [&](int64_t piece, int) {
-    const int64_t row = piece % row_pieces * rows_per_piece;
-    const int64_t token = piece / row_pieces * tokens_per_piece;
-    const int64_t last_row = row + rows_per_piece < a.weight->rows ? row + rows_per_piece : a.weight->rows;
-    const int64_t last = token + tokens_per_piece < a.num_tokens ? token + tokens_per_piece : a.num_tokens;
+    const int64_t row = piece % row_pieces * size.rows;
+    const int64_t token = piece / row_pieces * size.tokens;
+    const int64_t last_row = row + size.rows < a.weight->rows ? row + size.rows : a.weight->rows;
+    const int64_t last = token + size.tokens < a.num_tokens ? token + size.tokens : a.num_tokens;
     body(row, last_row, token, last);
   });
 }

@@ -16,6 +16,9 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define QUIRE_VARIANT roofs
+#include "cpu/cpu_features.h"
+#include "cpu/tile_registers.h"
 #endif
 
 namespace quire {
@@ -120,6 +123,44 @@ __attribute__((target("avx512f,avx512bf16"))) void bf16_dot(int64_t rounds) {
 #undef QUIRE_STEP
 }
 
+// An instruction of AMX takes as long as sixteen others.
+constexpr int kTileTime = 16;
+constexpr double kTileOperations = 2.0 * 16 * 16;  // for each product of a sum
+
+// Twelve times a round, on six sums.
+template <typename Dot>
+void tile_dot(int64_t rounds, const Dot& dot) {
+  using namespace roofs;
+  const TileShape whole = {16, kTileBytes};
+  shape_tiles({whole, whole, whole, whole, whole, whole, whole, whole});
+  for (int64_t r = 0; r < 2 * rounds / kTileTime; r++) dot();
+  release_tiles();
+}
+
+void int8_dot_amx(int64_t rounds) {
+  using namespace roofs;
+  tile_dot(rounds, [] {
+    dot_int8<0, 6, 7>();
+    dot_int8<1, 6, 7>();
+    dot_int8<2, 6, 7>();
+    dot_int8<3, 6, 7>();
+    dot_int8<4, 6, 7>();
+    dot_int8<5, 6, 7>();
+  });
+}
+
+void bf16_dot_amx(int64_t rounds) {
+  using namespace roofs;
+  tile_dot(rounds, [] {
+    dot_bf16<0, 6, 7>();
+    dot_bf16<1, 6, 7>();
+    dot_bf16<2, 6, 7>();
+    dot_bf16<3, 6, 7>();
+    dot_bf16<4, 6, 7>();
+    dot_bf16<5, 6, 7>();
+  });
+}
+
 __attribute__((target("avx512f"))) void f32_fma_avx512(int64_t rounds) {
   using Vector = __m512;
   Vector x = _mm512_set1_ps(0.5F);
@@ -160,12 +201,18 @@ void measure_dots(ThreadPool& pool, Roofs& roofs) {
 #if defined(__x86_64__)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f");
-  if (has_avx512 && __builtin_cpu_supports("avx512vnni")) {
+  if (cpu_lets_use_amx()) {
+    roofs.int8_dot = rate(64 * kTileOperations / kTileTime, int8_dot_amx);
+  } else if (has_avx512 && __builtin_cpu_supports("avx512vnni")) {
     roofs.int8_dot = rate(128, int8_dot_vnni);
   } else if (has_avx2) {
     roofs.int8_dot = rate(64, int8_dot_avx2);
   }
-  if (has_avx512 && __builtin_cpu_supports("avx512bf16")) roofs.bf16_dot = rate(64, bf16_dot);
+  if (cpu_lets_use_amx()) {
+    roofs.bf16_dot = rate(32 * kTileOperations / kTileTime, bf16_dot_amx);
+  } else if (has_avx512 && __builtin_cpu_supports("avx512bf16")) {
+    roofs.bf16_dot = rate(64, bf16_dot);
+  }
   if (has_avx2) roofs.f32_fma = has_avx512 ? rate(32, f32_fma_avx512) : rate(16, f32_fma_avx2);
 #endif
 }

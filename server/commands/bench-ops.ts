@@ -28,7 +28,7 @@ export const benchOpsOptions: readonly Option[] = [
   { group: 'What', name: 'group-size', kind: { type: 'choice', values: ['32', '64', '128'] }, fallback: '128', help: 'weights that share a scale, of w4' },
   { group: 'What', name: 'context', kind: { type: 'integer', low: 1, high: 1 << 17 }, fallback: 512, help: 'tokens in the cache of each sequence that decodes' },
 
-  { group: 'How', name: 'cpu', kind: { type: 'choice', values: ['auto', 'avx512', 'avx2', 'portable'] }, fallback: 'auto', help: 'kernels; auto takes the best this machine has' },
+  { group: 'How', name: 'cpu', kind: { type: 'choice', values: ['auto', 'amx', 'avx512', 'avx2', 'portable'] }, fallback: 'auto', help: 'kernels; auto takes the best this machine has' },
   { group: 'How', name: 'cpu-activations', kind: { type: 'choice', values: ['int8', 'f32'] }, fallback: 'int8', help: 'form in which they go into a matmul with integer weights' },
   { group: 'How', name: 'threads', kind: { type: 'integer', low: 1, high: 1024 }, fallback: null, help: 'threads that compute; default one per core that the process may use, or that its container is granted' },
   { group: 'How', name: 'seconds', kind: { type: 'number', low: 0, high: 60 }, fallback: 0.2, help: 'that each figure takes at least; three calls in any case' },

@@ -40,6 +40,22 @@ describe.skipIf(!hasStories)('a native model', () => {
     );
   });
 
+  it.each(['amx', 'avx512', 'avx2', 'portable'] as const)(
+    'has the %s kernels if it names them',
+    async (cpuVariant) => {
+      const { config, files } = await load();
+      const open = () =>
+        openNativeModel(config, files, { ...forwardOptions, roundsActivations: true, cpuVariant });
+      if (cpuFeatures().variants.includes(cpuVariant)) {
+        const native = open();
+        expect(native.description).toContain(`cpu ${cpuVariant}`);
+        native.close();
+      } else {
+        expect(open).toThrow(`this machine cannot run the CPU variant ${cpuVariant}`);
+      }
+    },
+  );
+
   it('refuses a tensor beyond the end of its file', async () => {
     const { config, files } = await load();
     const [first, ...others] = files.tensors;

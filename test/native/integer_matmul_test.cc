@@ -160,16 +160,18 @@ void check_rounding(Run& run, DType dtype, int cols) {
 
 void test_integer_matmul(Run& run, const Ops& ops) {
   for (DType dtype : {DType::kW4, DType::kW8}) {
-    for (int group : {32, 64, 128}) {
+    for (int group : {32, 64, 96, 128}) {
       for (int groups : {1, 3}) {
         for (int outputs : {1, 8, 16, 33, 70, 130}) {
-          for (int tokens : {1, 2, 3, 5, 6, 7, 13}) {
+          for (int tokens : {1, 2, 5, 6, 7, 15, 16, 17}) {
             const Case c = {dtype, group, groups, outputs, tokens};
             test_plain(run, ops, c);
             test_tiles(run, ops, c);
           }
         }
       }
+      // More than one piece of tokens, the last of three tiles.
+      test_tiles(run, ops, {dtype, group, 2, 40, 173});
     }
   }
 }

@@ -25,6 +25,7 @@
 #include "test_tools.h"
 #include "thread_pool.h"
 #include "thread_pool_cases.h"
+#include "tile_trap.h"
 
 namespace quire::test {
 
@@ -39,7 +40,7 @@ void test_matmul(Run& run, const Ops& ops) {
   for (DType dtype : weight_dtypes()) {
     for (int inputs : {1, 8, 15, 16, 17, 64, 172, 300}) {
       for (int outputs : {1, 3, 4, 5, 9, 33, 70}) {
-        for (int tokens : {1, 2, 5, 6, 7, 13, 40}) {
+        for (int tokens : {1, 2, 5, 6, 7, 13, 16, 40}) {
           const Matrix weight(run, outputs, inputs, dtype), bias(run, 1, outputs, dtype);
           // Where activations are rounded on the way in, these stay what they are.
           const std::vector<float> x = rounded_to_bf16(run.values(tokens * inputs));
@@ -76,7 +77,8 @@ void test_matmul(Run& run, const Ops& ops) {
 
 // A variant that rounds activations in front of bf16 weights rounds to the nearest.
 void test_matmul_in_bf16(Run& run, const Ops& ops) {
-  if (&ops != cpu_ops_avx512_bf16()) return run.check(true, "rounds nothing");
+  if (&ops != cpu_ops_avx512_bf16() && &ops != cpu_ops_amx_emulated())
+    return run.check(true, "rounds nothing");
   ThreadPool two(2);
   const int inputs = 300, outputs = 33, tokens = 7;
   const Matrix weight(run, outputs, inputs, DType::kBF16);
@@ -339,8 +341,10 @@ int main(int argc, char** argv) {
       {"float16", test_float16},
       {"threads", test_thread_pool},
       {"canary", test_canary}};
+  if (cpu_ops_amx() == nullptr) emulate_tile_instructions();
   int64_t passed = 0, failed = 0;
-  for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx512_bf16(), cpu_ops_avx2(), cpu_ops_portable()}) {
+  for (const Ops* ops : {cpu_ops_avx512(), cpu_ops_avx512_bf16(), cpu_ops_amx_emulated(), cpu_ops_avx2(),
+                         cpu_ops_portable()}) {
     if (ops == nullptr) continue;
     for (const auto& [name, test] : groups) {
       if (!filter.empty() && filter != name) continue;
