@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
+import websocket from '@fastify/websocket';
 import fastify, {
   type FastifyError,
   type FastifyInstance,
@@ -13,7 +14,7 @@ import fastify, {
 import { nowMs } from '../engine/clock.ts';
 import type { EngineApi } from '../engine/engine.ts';
 import { answerFormat } from './answer/formats.ts';
-import { checkHost, Keys } from './auth.ts';
+import { agreedProtocol, checkHost, Keys } from './auth.ts';
 import { Batches } from './batches/batches.ts';
 import type { AppOptions, Context } from './context.ts';
 import { dialectOf } from './dialect.ts';
@@ -31,9 +32,11 @@ import { messageRoutes } from './routes/messages.ts';
 import { modelRoutes } from './routes/models.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { responseRoutes } from './routes/responses.ts';
+import { socketRoutes } from './routes/sockets.ts';
 import { tokenizeRoutes } from './routes/tokenize.ts';
 import { openDatabase } from './store/database.ts';
 import { toApiError, validatorOf } from './validation.ts';
+import { closeClients, Sockets } from './websocket/sockets.ts';
 
 export interface App {
   fastify: FastifyInstance;
@@ -131,6 +134,19 @@ function guard(app: FastifyInstance, options: AppOptions): void {
   app.addHook('preValidation', async ({ body }) => checkNesting(body, null));
 }
 
+/** Before guard(): an upgrade that a hook refuses has its connection closed only by hooks that ran before. */
+async function registerSockets(app: FastifyInstance, options: AppOptions): Promise<void> {
+  await app.register(websocket, {
+    options: { maxPayload: options.bodyLimitBytes, handleProtocols: agreedProtocol },
+    preClose: closeClients,
+    // The socket is closing already, unless the fault is ours.
+    errorHandler: (error, socket, request) => {
+      request.log.debug({ err: error }, 'socket');
+      if (socket.readyState === socket.OPEN) socket.close(1011, 'internal error');
+    },
+  });
+}
+
 /** Everything but listening. The engine stays the caller's: close() does not close it. */
 export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
   let isDraining = false;
@@ -162,6 +178,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   };
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
+  await registerSockets(app, options);
   guard(app, options);
   if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
   await app.register(swagger, {
@@ -179,6 +196,8 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   const batches = new Batches(context, app.log);
   await fileRoutes(app, context, batches.files);
   batchRoutes(app, context, batches);
+  const sockets = new Sockets(options.ssePingIntervalMs);
+  socketRoutes(app, context, responses, sockets);
   app.addHook('onClose', async () => {
     await Promise.all([responses.settled(), batches.stop()]);
     context.database.close();
@@ -191,6 +210,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     batchLoad: context.batchLoad,
     drain: () => {
       isDraining = true;
+      sockets.drain();
       // What waits behind a pause has to come to its end too.
       for (const action of ['resume', 'wakeUp'] as const) engine.control.ask(action).catch(() => {});
       // What is broken off runs again after the next start.

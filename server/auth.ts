@@ -1,10 +1,24 @@
-// Who may come in: API keys compared in constant time, and the Host header checked against DNS rebinding.
+// Who may come in: API keys compared in constant time, the Host header checked against DNS rebinding, and the
+// Origin of WebSockets.
 
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { FastifyRequest } from 'fastify';
 import { ApiError } from './errors.ts';
 
 const digest = (text: string) => createHash('sha256').update(text).digest();
+
+/** Pages cannot send headers with a WebSocket; OpenAI's client puts the key among the protocols it offers. */
+const keyPrefix = 'openai-insecure-api-key.';
+
+function keyProtocol({ 'sec-websocket-protocol': offered }: FastifyRequest['headers']): string | undefined {
+  const protocols = (offered ?? '').split(',').map((name) => name.trim());
+  return protocols.find((name) => name.startsWith(keyPrefix))?.slice(keyPrefix.length);
+}
+
+/** What a WebSocket agrees on: the first protocol that is no key, which must not be sent back. */
+export function agreedProtocol(offered: ReadonlySet<string>): string | false {
+  return [...offered].find((name) => !name.startsWith(keyPrefix)) ?? false;
+}
 
 export class Keys {
   readonly #digests: readonly Buffer[];
@@ -17,7 +31,7 @@ export class Keys {
   check({ headers }: FastifyRequest): string {
     if (this.#digests.length === 0) return '';
     const bearer = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1];
-    const given = bearer ?? headers['x-api-key'];
+    const given = bearer ?? headers['x-api-key'] ?? keyProtocol(headers);
     if (typeof given !== 'string') {
       throw new ApiError(
         'invalid_api_key',
@@ -43,4 +57,14 @@ export function checkHost(request: FastifyRequest, allowedHosts: readonly string
       'the Host header is not one this server answers to: see --allowed-hosts',
     );
   }
+}
+
+/** Browsers let any page open a WebSocket, and say whose it is; other clients send no Origin. */
+export function checkOrigin({ headers }: FastifyRequest, allowedOrigins: readonly string[]): void {
+  const { origin } = headers;
+  if (origin === undefined || allowedOrigins.includes(origin)) return;
+  throw new ApiError(
+    'origin_not_allowed',
+    'the Origin header is not one that may open a WebSocket here: see --allowed-origins',
+  );
 }

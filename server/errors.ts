@@ -25,6 +25,7 @@ export const errorTable = {
   body_too_large: { status: 413, type: 'invalid_request_error', code: 'body_too_large' },
   store_full: { status: 413, type: 'invalid_request_error', code: 'store_full' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: 'unsupported_media_type' },
+  upgrade_required: { status: 426, type: 'invalid_request_error', code: 'upgrade_required' },
   queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
   internal_error: { status: 500, type: 'server_error', code: 'internal_error' },
   draining: { status: 503, type: 'server_error', code: 'draining' },

@@ -42,7 +42,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Listening', name: 'enable-admin', kind: { type: 'flag' }, fallback: false, help: 'serve /abort, /pause, /resume, /sleep, /wake_up and /reset_prefix_cache to everyone who has an API key' },
   { group: 'Listening', name: 'shutdown-timeout', kind: { type: 'number', low: 0, high: 86_400 }, fallback: 30, help: 'seconds that running requests get after SIGTERM' },
   { group: 'Listening', name: 'heartbeat-timeout', kind: seconds, fallback: 60, help: 'seconds without a turn of the step loop after which /health says 503' },
-  { group: 'Listening', name: 'sse-ping-interval', kind: seconds, fallback: 5, help: 'seconds of silence after which a stream gets a comment' },
+  { group: 'Listening', name: 'sse-ping-interval', kind: seconds, fallback: 5, help: 'seconds of silence after which a stream gets a comment, and seconds between pings of a WebSocket' },
 
   { group: 'Model', name: 'served-model-name', kind: { type: 'list' }, fallback: [], help: 'name in requests and answers, may be given several times; default MODEL' },
   { group: 'Model', name: 'load-format', kind: choice('auto', 'dummy'), fallback: 'auto', help: 'auto reads safetensors; dummy makes random weights from config.json alone' },

@@ -4,6 +4,7 @@ import type { Caller } from '../caller.ts';
 import { type ChatRun, startChat } from '../chat-run.ts';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
+import { knownError } from '../known-error.ts';
 import { ResponseStore, type StoredResponse } from '../store/responses.ts';
 import { shown } from '../validation.ts';
 import { inOwnWords, refuseUnsupportedFields, toChatRequest } from './chat-request.ts';
@@ -129,7 +130,7 @@ export class Responses {
     try {
       this.#store.save(owner, { response, input, events }, numEarlier);
     } catch (error) {
-      this.#failed(running, error, 'the response could not be stored');
+      this.#failed(running, error, knownError(error)?.message ?? 'the response could not be stored');
     }
   }
 

@@ -66,9 +66,10 @@ export async function answeringApp(answers: Answers): Promise<AnsweringApp> {
       yield charactersOf(text.slice(at, at + size), request);
       at += size;
     }
-    const left = new Promise<void>((resolve) =>
-      request.signal?.addEventListener('abort', () => resolve(), { once: true }),
-    );
+    const left = new Promise<void>((resolve) => {
+      if (request.signal?.aborted) resolve();
+      else request.signal?.addEventListener('abort', () => resolve(), { once: true });
+    });
     if (hold !== undefined) await Promise.race([hold, left]);
     yield { ...charactersOf('', request), finishReason: request.signal?.aborted ? 'abort' : finishReason };
   };
