@@ -29,9 +29,11 @@ import { completionRoutes } from './routes/completions.ts';
 import { fileRoutes } from './routes/files.ts';
 import { messageRoutes } from './routes/messages.ts';
 import { modelRoutes } from './routes/models.ts';
+import { ollamaRoutes } from './routes/ollama.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { responseRoutes } from './routes/responses.ts';
 import { tokenizeRoutes } from './routes/tokenize.ts';
+import { unsupportedRoutes } from './routes/unsupported.ts';
 import { openDatabase } from './store/database.ts';
 import { toApiError, validatorOf } from './validation.ts';
 
@@ -171,6 +173,8 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   chatRoutes(app, context);
   completionRoutes(app, context);
   messageRoutes(app, context);
+  await app.register(async (scope) => ollamaRoutes(scope, context));
+  unsupportedRoutes(app);
   modelRoutes(app, context);
   tokenizeRoutes(app, context);
   operationRoutes(app, context);
