@@ -29,11 +29,15 @@ export interface ChatRun {
   isPlainText: boolean;
 }
 
-/** Starts the choices. Null when the caller has gone meanwhile; throws ApiError for what cannot run. */
+/**
+ * Starts the choices. Null when the caller has gone meanwhile; throws ApiError for what cannot run. `render`
+ * makes the prompt where that is not the messages in the chat template.
+ */
 export async function startChat(
   context: Context,
   caller: Caller,
   body: ChatRequest,
+  render?: () => Promise<EncodedPrompt>,
 ): Promise<ChatRun | null> {
   const { engine, answerFormat: format } = context;
   const { model, adapter } = admit(context, body.model, caller);
@@ -51,7 +55,7 @@ export async function startChat(
   const wanted = toolGrammar(body, format.toolParser, wantedGrammar(body));
   checkAllowedTokens(body, wanted);
   const [rendered, grammar] = await Promise.all([
-    engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
+    render?.() ?? engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
     compileGrammar(engine, wanted),
   ]);
   const prompt = truncated(engine, rendered, body, maxTokens);

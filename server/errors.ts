@@ -28,6 +28,7 @@ export const errorTable = {
   upgrade_required: { status: 426, type: 'invalid_request_error', code: 'upgrade_required' },
   queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
   internal_error: { status: 500, type: 'server_error', code: 'internal_error' },
+  not_implemented: { status: 501, type: 'server_error', code: 'not_implemented' },
   draining: { status: 503, type: 'server_error', code: 'draining' },
   engine_dead: { status: 503, type: 'server_error', code: 'engine_dead' },
 } as const;

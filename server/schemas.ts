@@ -133,7 +133,7 @@ const functionTool = Type.Object({
   parameters: maybe(schema),
   strict: maybe(flag),
 });
-const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
+export const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
 
 /** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
 export const accepted = {

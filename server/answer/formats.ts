@@ -107,6 +107,11 @@ export function isPlainText({ isHarmony, tools, reasoning }: AnswerFormat, reads
   return !isHarmony && reasoning === null && !(readsCalls && tools !== null);
 }
 
+/** The model reasons before it answers, in a form that is read. */
+export function readsReasoning({ isHarmony, reasoning }: AnswerFormat): boolean {
+  return isHarmony || reasoning !== null;
+}
+
 /** Special tokens that the grammars must see although the client does not. */
 export function marksOf({ isHarmony, tools, reasoning }: AnswerFormat, readsCalls: boolean): string[] {
   if (isHarmony) return harmonyMarks;

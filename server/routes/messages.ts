@@ -2,13 +2,13 @@
 
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CompletionDelta } from '../../engine/engine.ts';
-import type { AnswerFormat } from '../answer/formats.ts';
+import { readsReasoning } from '../answer/formats.ts';
+import { brokenOff } from '../broken-off.ts';
 import { callerOf } from '../caller.ts';
 import { toChatPrompt } from '../chat-prompt.ts';
 import { type ChatRun, startChat } from '../chat-run.ts';
 import { usedTools } from '../chat-tools.ts';
 import { admit, type Context } from '../context.ts';
-import { ApiError } from '../errors.ts';
 import { toChatRequest, toPromptFields } from '../messages/chat-request.ts';
 import { anthropic, errorBody } from '../messages/dialect.ts';
 import { MessageAnswer, type StreamEvent } from '../messages/message-answer.ts';
@@ -32,8 +32,6 @@ interface Run extends ChatRun {
 
 type Ending = Pick<CompletionDelta, 'finishReason' | 'stopReason'>;
 
-const reasons = ({ reasoning, isHarmony }: AnswerFormat) => reasoning !== null || isHarmony;
-
 export function messageRoutes(app: FastifyInstance, context: Context): void {
   const config = { dialect: anthropic };
 
@@ -42,7 +40,7 @@ export function messageRoutes(app: FastifyInstance, context: Context): void {
     const started = await startChat(
       context,
       callerOf(request, reply),
-      toChatRequest(body, reasons(context.answerFormat)),
+      toChatRequest(body, readsReasoning(context.answerFormat)),
     );
     if (started === null) return reply.hijack();
     const showsThinking = body.thinking?.display !== 'omitted';
@@ -58,7 +56,7 @@ export function messageRoutes(app: FastifyInstance, context: Context): void {
   });
 
   app.post('/v1/messages/count_tokens', { config, schema: { body: countTokensRequest } }, async (request) => {
-    const body = toPromptFields(request.body as PromptRequest, reasons(context.answerFormat));
+    const body = toPromptFields(request.body as PromptRequest, readsReasoning(context.answerFormat));
     admit(context, body.model);
     const callIds = context.answerFormat.tools?.callIds;
     const { tokenIds } = await context.engine.encodeChat(toChatPrompt(body, usedTools(body), callIds));
@@ -109,22 +107,13 @@ const startOf = ({ requestId, model }: Run) => ({
   container: null,
 });
 
-/** What ends an answer before its end. */
-function failureOf({ finishReason, stopReason }: Ending): ApiError | null {
-  if (finishReason === 'error') return new ApiError('internal_error', 'internal error');
-  if (finishReason !== 'abort') return null;
-  return stopReason === null
-    ? new ApiError('draining', 'the server is shutting down')
-    : new ApiError('unsupported_value', `the answer was broken off: ${stopReason}`);
-}
-
 async function whole(run: Run): Promise<object> {
   let ending: Ending = { finishReason: null, stopReason: null };
   for await (const delta of run.deltas) {
     take(run, delta);
     ending = delta;
   }
-  const failure = failureOf(ending);
+  const failure = brokenOff(ending);
   if (failure !== null) throw failure;
   return { ...startOf(run), content: run.answer.content, ...endOf(run, ending), usage: usageOf(run) };
 }
@@ -135,7 +124,7 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
   const sse = new SseStream(reply, run.context.options.ssePingIntervalMs);
   let isFirst = true;
   for await (const delta of run.deltas) {
-    const failure = failureOf(delta);
+    const failure = brokenOff(delta);
     if (failure !== null) return sse.end(sseEvent(errorBody(failure, run.requestId) as StreamEvent));
     const events = take(run, delta);
     // Not before the first token: what came from the cache is known then.
