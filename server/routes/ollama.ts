@@ -43,7 +43,7 @@ interface Run extends ChatRun {
 export function ollamaRoutes(app: FastifyInstance, context: Context): void {
   const config = { dialect: ollama };
   readJsonOfForms(app);
-  app.get('/', async (_request, reply) =>
+  app.get('/', { config }, async (_request, reply) =>
     reply.type('text/plain').send('Ollama is running: its API, by quire\n'),
   );
   app.get('/api/version', { config }, async () => ({ version: context.options.version }));
