@@ -95,14 +95,14 @@ it('loses and repeats nothing when the process is killed at any moment', async (
   const randomMs = randomInts(2026);
   const path = join(folder, 'killed.db');
   const flags = ['--store', path, '--backend', 'null', '--null-step-time', '2', '--max-num-seqs', '8'];
-  const numLines = 1500;
+  const numLines = 600;
   const input = Array.from({ length: numLines }, (_, i) => chatLine(`id-${i}`, `Hi ${i}`, { max_tokens: 8 }));
   let { client } = await start(...flags);
   const { id } = await create(client, input.join('\n'));
   let numDone = 0;
   let numKilledEarly = 0;
-  for (let i = 0; i < 8; i++) {
-    await sleep(randomMs(30, 530));
+  for (let i = 0; i < 5; i++) {
+    await sleep(randomMs(30, 300));
     const before = await client.batches.retrieve(id);
     server?.process.kill('SIGKILL');
     if (before.status === 'completed') break;
@@ -114,8 +114,8 @@ it('loses and repeats nothing when the process is killed at any moment', async (
     expect(after?.completed).toBeGreaterThanOrEqual(numDone);
     numDone = after?.completed ?? 0;
   }
-  expect(numKilledEarly).toBeGreaterThan(2);
-  if (numKilledEarly < 8) ({ client } = await start(...flags));
+  expect(numKilledEarly).toBeGreaterThan(1);
+  if (numKilledEarly < 5) ({ client } = await start(...flags));
   const batch = await ended(client, id);
   expect(batch).toMatchObject({
     status: 'completed',
