@@ -149,6 +149,15 @@ async function registerSockets(app: FastifyInstance, options: AppOptions): Promi
   });
 }
 
+/** JSON, or nothing where nothing is wanted: clients name the type of a body that they leave out. */
+function readBodies(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '' && request.routeOptions.schema?.body === undefined) done(null, undefined);
+    else parse(request, body, done);
+  });
+}
+
 /** Everything but listening. The engine stays the caller's: close() does not close it. */
 export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
   let isDraining = false;
@@ -180,6 +189,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   };
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
+  readBodies(app);
   await registerSockets(app, options);
   guard(app, options);
   if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });

@@ -62,6 +62,12 @@ function ownBytes(): number {
   return 1024 * Number(/^Anonymous:\s+(\d+) kB$/m.exec(rollup)?.[1]);
 }
 
+it('takes the type of a body that is not there', async () => {
+  const type = { ...headers, 'content-length': '0' };
+  expect((await fetch(`${server.url}/resume`, { method: 'POST', headers: type, body: '' })).status).toBe(200);
+  expect((await fetch(`${server.url}/abort`, { method: 'POST', headers: type, body: '' })).status).toBe(400);
+});
+
 it('wants a key', async () => {
   for (const path of ['abort', 'pause', 'resume', 'sleep', 'wake_up', 'reset_prefix_cache']) {
     expect((await fetch(`${server.url}/${path}`, { method: 'POST' })).status).toBe(401);

@@ -1,0 +1,28 @@
+// The official Python clients, where there is a Python that has them: REFERENCE_PYTHON, or python3. It is no
+// requirement of quire's, so elsewhere the test is skipped, and says so.
+
+import { execFile, spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { startServer } from '../server-process.ts';
+
+const python = process.env.REFERENCE_PYTHON ?? 'python3';
+const hasClients = spawnSync(python, ['-c', 'import openai, anthropic, pydantic']).status === 0;
+if (!hasClients) console.warn(`SKIPPED: ${python} has no openai and anthropic packages (REFERENCE_PYTHON)`);
+
+describe.skipIf(!hasClients)('the Python clients', () => {
+  it('chat, stream, call tools, parse, and are refused', async () => {
+    const key = 'a-key';
+    const server = await startServer(null, ['--served-model-name', 'quire-demo', '--api-key', key]);
+    const script = fileURLToPath(new URL('./python_clients.py', import.meta.url));
+    try {
+      const { stdout } = await promisify(execFile)(python, [script, server.url, key]);
+      const passed = [...stdout.matchAll(/^passed: (\w+)$/gm)].map(([, name]) => name);
+      expect(passed.length).toBeGreaterThanOrEqual(12);
+      for (const [line] of stdout.matchAll(/^not served: .*$/gm)) console.warn(line);
+    } finally {
+      expect(await server.stop()).toBe(0);
+    }
+  });
+});
