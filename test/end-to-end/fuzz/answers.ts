@@ -9,7 +9,8 @@ import type { Schema } from './schema-values.ts';
 type Json = Record<string, unknown>;
 
 /** What is wrong with the answer, or null. */
-export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer): string | null {
+export function faultOf(request: FuzzRequest, answer: FuzzAnswer): string | null {
+  const { method, operation } = request;
   const { status, headers, body } = answer;
   if (status >= 500 && !isRefusal(status, body)) return `status ${status}`;
   if (body.includes('internal_error')) return 'an internal error in the answer';
@@ -20,6 +21,8 @@ export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer):
   const fault = notJson(body);
   if (fault !== null) return fault;
   const error = JSON.parse(body) as Json;
+  // What is no route of a dialect is answered as everything else is.
+  if (!isOfRoute(request)) return openaiFault(error, status, operation);
   if (/^\/v1\/messages\b/.test(operation.path)) return anthropicFault(error);
   if (operation.path.startsWith('/api/'))
     return typeof error.error === 'string' ? null : 'not Ollama’s error';
@@ -30,6 +33,11 @@ export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer):
 function isRefusal(status: number, body: string): boolean {
   const codes = Object.values(errorTable).filter((entry) => (entry.status as number) === 501);
   return status === 501 && codes.some(({ code }) => body.includes(`"${code}"`));
+}
+
+function isOfRoute({ method, url, operation }: FuzzRequest): boolean {
+  const path = new RegExp(`^${operation.path.replace(/\{[^}]*\}/g, '[^/]+')}([?#;]|$)`);
+  return method === operation.method && path.test(url);
 }
 
 function notJson(body: string): string | null {

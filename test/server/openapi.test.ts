@@ -1,0 +1,78 @@
+// /openapi.json and the application agree: every route is in it, and every field is described.
+
+import type { FastifyInstance } from 'fastify';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { buildApp } from '../../dist/server/app.js';
+import { testAppOptions } from './app-options.ts';
+import { FakeEngine } from './fake-engine.ts';
+
+interface Schema {
+  description?: string;
+  properties?: Record<string, Schema>;
+  anyOf?: Schema[];
+  items?: Schema;
+}
+
+interface Operation {
+  summary?: string;
+  parameters?: Array<{ name: string; description?: string }>;
+  requestBody?: { content: Record<string, { schema: Schema }> };
+}
+
+/** Fields without a description, by their path. */
+function undescribed(schema: Schema, at: string): string[] {
+  const { properties = {}, anyOf = [], items } = schema;
+  return [
+    ...Object.entries(properties).flatMap(([name, field]) => [
+      ...(field.description ? [] : [`${at}.${name}`]),
+      ...undescribed(field, `${at}.${name}`),
+    ]),
+    ...anyOf.flatMap((branch) => undescribed(branch, at)),
+    ...(items === undefined ? [] : undescribed(items, at)),
+  ];
+}
+
+describe('/openapi.json', () => {
+  let fastify: FastifyInstance;
+  let operations: Array<[route: string, operation: Operation]>;
+  beforeAll(async () => {
+    const options = { ...testAppOptions, enableAdmin: true, allowRuntimeLora: true };
+    ({ fastify } = await buildApp(new FakeEngine(), options));
+    const { paths } = (await fastify.inject('/openapi.json')).json();
+    operations = Object.entries(paths as Record<string, Record<string, Operation>>).flatMap(
+      ([path, methods]) =>
+        Object.entries(methods).map(([method, operation]): [string, Operation] => [
+          `${method.toUpperCase()} ${path.replace('{*}', '*').replace(/\{(\w+)\}/g, ':$1')}`,
+          operation,
+        ]),
+    );
+  });
+  afterAll(() => fastify.close());
+
+  it('lists exactly the routes there are', () => {
+    // One line a route: where in the tree it is, then its path and its methods.
+    const printed = fastify.printRoutes({ commonPrefix: false });
+    const routes = [...printed.matchAll(/(\/\S*|\*) \(([A-Z, ]+)\)/g)].flatMap(([, path, methods]) =>
+      methods.split(', ').map((method) => [method, path]),
+    );
+    const listed = operations.map(([route]) => route);
+    for (const route of listed) {
+      const [method, url] = route.split(' ');
+      expect(fastify.hasRoute({ method: method as 'GET', url }), route).toBe(true);
+    }
+    const numRoutes = routes.filter(([method]) => method !== 'HEAD' && method !== 'OPTIONS').length;
+    expect(numRoutes).toBe(listed.length);
+  });
+
+  it('says what each is for', () => {
+    expect(operations.filter(([, { summary }]) => !summary).map(([route]) => route)).toEqual([]);
+  });
+
+  it('describes every field and parameter', () => {
+    const missing = operations.flatMap(([route, { parameters = [], requestBody }]) => [
+      ...parameters.filter(({ description }) => !description).map(({ name }) => `${route} ${name}`),
+      ...Object.values(requestBody?.content ?? {}).flatMap(({ schema }) => undescribed(schema, route)),
+    ]);
+    expect(missing).toEqual([]);
+  });
+});
