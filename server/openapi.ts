@@ -1,5 +1,5 @@
 // What /openapi.json says in words, beside what the schemas say themselves. One table for all dialects: a
-// field means the same wherever it has the same name, and where it does not, its parent's name goes before it.
+// field means the same wherever it has the same name; where it does not, its parent's name goes before it.
 
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
 
@@ -33,6 +33,14 @@ const operations: Record<string, string> = {
   'GET /v1/batches': 'The batches that there are.',
   'GET /v1/batches/{id}': 'How far a batch is.',
   'POST /v1/batches/{id}/cancel': 'Ends a batch; what is done is kept.',
+  'GET /': 'Ollama’s word that a server is there.',
+  'GET /api/version': 'The version of quire, in Ollama’s dialect.',
+  'GET /api/tags': 'The names that requests may use, in Ollama’s dialect.',
+  'GET /api/ps': 'The same, as models in memory.',
+  'POST /api/show': 'What is known of a model, in Ollama’s dialect.',
+  'POST /api/chat': 'Answers a conversation, in Ollama’s dialect.',
+  'POST /api/generate': 'Continues a text, in Ollama’s dialect.',
+  'POST /api/embed': 'Vectors of texts, in Ollama’s dialect.',
   'GET /v1/models': 'The names that requests may use.',
   'GET /v1/models/{*}': 'One of them.',
   'POST /tokenize': 'The tokens of a text or of a conversation.',
@@ -183,6 +191,33 @@ const fields: Record<string, string> = {
   limit: 'Objects on a page at most.',
   order: 'By when they were made: asc or desc.',
   after: 'The last object of the page before.',
+  options: 'How to sample.',
+  num_ctx: 'Taken, and changes nothing.',
+  num_keep: 'Taken, and changes nothing.',
+  num_batch: 'Taken, and changes nothing.',
+  num_gpu: 'Taken, and changes nothing.',
+  main_gpu: 'Taken, and changes nothing.',
+  num_thread: 'Taken, and changes nothing.',
+  repeat_last_n: 'Taken, and changes nothing: penalties are over all of the text.',
+  mirostat_tau: 'Taken, and changes nothing.',
+  mirostat_eta: 'Taken, and changes nothing.',
+  penalize_newline: 'Taken, and changes nothing.',
+  numa: 'Taken, and changes nothing.',
+  low_vram: 'Taken, and changes nothing.',
+  use_mmap: 'Taken, and changes nothing.',
+  use_mlock: 'Taken, and changes nothing.',
+  think: 'Whether to think, or how much.',
+  keep_alive: 'Taken; the model stays in memory.',
+  tool_name: 'The function that this is the result of.',
+  verbose: 'Taken, and changes nothing.',
+  suffix: 'Text after the answer; refused.',
+  context: 'Refused: a conversation goes by /api/chat.',
+  encoding_format: 'float, the default, or base64 of little-endian float32.',
+  dimensions: 'Length of the vectors, for models that may be cut.',
+  query: 'What the documents are to answer.',
+  top_n: 'Documents in the answer; all by default.',
+  text_1: 'One text, or a list of them.',
+  text_2: 'The texts that it is compared with.',
   response_id: 'The id of a response.',
 };
 

@@ -21,8 +21,8 @@ export function faultOf(request: FuzzRequest, answer: FuzzAnswer): string | null
   const fault = notJson(body);
   if (fault !== null) return fault;
   const error = JSON.parse(body) as Json;
-  // What is no route of a dialect is answered as everything else is.
-  if (!isOfRoute(request)) return openaiFault(error, status, operation);
+  // Another route, or none: those have OpenAI's shape, and their own fields.
+  if (!isOfRoute(request)) return openaiFault(error, status, null);
   if (/^\/v1\/messages\b/.test(operation.path)) return anthropicFault(error);
   if (operation.path.startsWith('/api/'))
     return typeof error.error === 'string' ? null : 'not Ollama’s error';
@@ -36,7 +36,7 @@ function isRefusal(status: number, body: string): boolean {
 }
 
 function isOfRoute({ method, url, operation }: FuzzRequest): boolean {
-  const path = new RegExp(`^${operation.path.replace(/\{[^}]*\}/g, '[^/]+')}([?#;]|$)`);
+  const path = new RegExp(`^${operation.path.replace(/\{[^}]*\}/g, '[^/]+')}([?#]|$)`);
   return method === operation.method && path.test(url);
 }
 
@@ -56,17 +56,21 @@ function anthropicFault({ type, error }: Json): string | null {
   return isWhole ? null : 'not Anthropic’s error';
 }
 
-function openaiFault({ error }: Json, status: number, operation: Operation): string | null {
+function openaiFault({ error }: Json, status: number, operation: Operation | null): string | null {
   const { message, type, param, code } = (error ?? {}) as Json;
   const entry = Object.values(errorTable).find((row) => row.code === code);
   if (entry === undefined || entry.type !== type || entry.status !== status)
     return 'an error of no row of the table';
   if (typeof message !== 'string' || message === '') return 'an error without a message';
   if (param !== null && typeof param !== 'string') return 'a param that is no field';
-  return param === null || hasField(operation, param) ? null : `there is no field ${param}`;
+  return param === null || operation === null || hasField(operation, param)
+    ? null
+    : `there is no field ${param}`;
 }
 
-function hasField({ parameters, body }: Operation, param: string): boolean {
+function hasField({ parameters, body, isMultipart }: Operation, param: string): boolean {
+  // A form's limits hold for what it should not have, too.
+  if (isMultipart) return true;
   if (parameters.some(({ name }) => name === param)) return true;
   // What stands in a path names itself.
   if (param === 'model') return true;
