@@ -99,7 +99,7 @@ describe('requests drawn from /openapi.json', () => {
   const limitMs = 300_000;
   it.each([
     { backend: 'null', count: 20_000 },
-    { backend: 'cpu', count: 1_000 },
+    { backend: 'cpu', count: 2_000 },
   ])(
     '$count with backend $backend',
     async ({ backend, count }) => {
