@@ -21,6 +21,7 @@ import { dialectOf } from './dialect.ts';
 import { ApiError } from './errors.ts';
 import { knownError } from './known-error.ts';
 import { checkNesting } from './nesting.ts';
+import { openApiOptions } from './openapi.ts';
 import { Responses } from './responses/responses.ts';
 import { adapterRoutes } from './routes/adapters.ts';
 import { adminRoutes } from './routes/admin.ts';
@@ -189,13 +190,12 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   };
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
+  readBodies(app);
   await registerSockets(app, options);
   readBodies(app);
   guard(app, options);
   if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
-  await app.register(swagger, {
-    openapi: { openapi: '3.1.0', info: { title: 'quire', version: options.version } },
-  });
+  await app.register(swagger, openApiOptions(options.version));
   app.get('/openapi.json', async () => app.swagger());
   chatRoutes(app, context);
   completionRoutes(app, context);

@@ -225,6 +225,10 @@ export const loadAdapterRequest = Type.Object({
 
 export const unloadAdapterRequest = Type.Object({ lora_name: adapterName });
 
+export const modelParams = Type.Object({
+  '*': Type.String({ description: 'A name that /v1/models lists, slashes and all.' }),
+});
+
 const requestId = Type.String({
   minLength: 1,
   maxLength: 1000,

@@ -162,8 +162,8 @@ describe('the top level', () => {
     // A log that somebody left lying there is not the project's.
     const entries = new Set(filesOf('--cached').map((path) => path.split('/')[0]));
     const expected = [
-      '.ci', '.clang-format', '.dockerignore', '.gitignore', 'Dockerfile', 'LICENSE', 'README.md', 'biome.json',
-      'docker', 'docs', 'engine', 'models', 'native', 'package-lock.json', 'package.json', 'scripts', 'server',
+      '.ci', '.clang-format', '.dockerignore', '.gitignore', '.npmrc', 'Dockerfile', 'LICENSE',
+      'README.md', 'biome.json', 'docker', 'docs', 'engine', 'models', 'native', 'package-lock.json', 'package.json', 'scripts', 'server',
       'test', 'tsconfig.build.json', 'tsconfig.json', 'vitest.config.ts',
     ]; // biome-ignore format: one list
     expect([...entries].sort()).toEqual(expected.sort());

@@ -113,7 +113,7 @@ async function whole(run: Run): Promise<object> {
     take(run, delta);
     ending = delta;
   }
-  const failure = brokenOff(ending);
+  const failure = brokenOff(run.context, ending);
   if (failure !== null) throw failure;
   return { ...startOf(run), content: run.answer.content, ...endOf(run, ending), usage: usageOf(run) };
 }
@@ -124,7 +124,7 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
   const sse = new SseStream(reply, run.context.options.ssePingIntervalMs);
   let isFirst = true;
   for await (const delta of run.deltas) {
-    const failure = brokenOff(delta);
+    const failure = brokenOff(run.context, delta);
     if (failure !== null) return sse.end(sseEvent(errorBody(failure, run.requestId) as StreamEvent));
     const events = take(run, delta);
     // Not before the first token: what came from the cache is known then.

@@ -3,6 +3,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
+import { modelParams } from '../schemas.ts';
 
 export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }: Context): void {
   const describe = (id: string) => ({
@@ -28,7 +29,7 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
   }));
 
   // Names may contain slashes, as Hub ids do.
-  app.get('/v1/models/*', async (request) => {
+  app.get('/v1/models/*', { schema: { params: modelParams } }, async (request) => {
     const id = (request.params as { '*': string })['*'];
     const model = describeAny(id);
     if (model === null) {

@@ -178,7 +178,7 @@ async function whole(run: Run): Promise<object> {
   const all = nothing();
   const logprobs: object[] = [];
   for await (const delta of run.deltas) {
-    const failure = brokenOff(delta);
+    const failure = brokenOff(run.context, delta);
     if (failure !== null) throw failure;
     const { said, logprobs: own } = take(run, delta);
     all.content += said.content;
@@ -200,7 +200,7 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
     ping: () => line({ ...run.words(nothing()), done: false }),
   });
   for await (const delta of run.deltas) {
-    const failure = brokenOff(delta);
+    const failure = brokenOff(run.context, delta);
     if (failure !== null) return lines.end(`${JSON.stringify(errorBody(failure))}\n`);
     const { said, logprobs } = take(run, delta);
     const isSilent = isNothing(said) && logprobs.length === 0;

@@ -25,6 +25,7 @@ describe('docs', () => {
     const metrics = new Metrics('m', 1000);
     metrics.setEngine({ blockSize: 16, numBlocks: 10, maxNumSeqs: 4 } as never, true);
     metrics.setSleepState(() => false);
+    metrics.setSpeculation(3);
     metrics.setAdapters(4, () => ({ running: [], waiting: [] }));
     const exposed = [...(await metrics.render()).matchAll(/^# TYPE (vllm:\w+) (\w+)/gm)].map(
       ([, name]) => name,

@@ -380,7 +380,9 @@ describe('streams', () => {
     });
     expect(events.map(({ type }) => type)).not.toContain('message_stop');
     const stopped = await eventsOf({}, { text: '', last: { finishReason: 'abort' } });
-    expect(stopped).toMatchObject([{ type: 'error', error: { type: 'overloaded_error' } }]);
+    expect(stopped).toMatchObject([
+      { type: 'error', error: { type: 'invalid_request_error', message: 'an operator ended the request' } },
+    ]);
   });
 });
 

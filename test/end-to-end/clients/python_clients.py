@@ -215,7 +215,7 @@ def messages(client):
 
     base = str(client.base_url).removesuffix("/v1/")
     other = anthropic.Anthropic(base_url=base, api_key=client.api_key, max_retries=0)
-    asked = {"model": MODEL, "max_tokens": 100, "temperature": 0}
+    asked = {"model": MODEL, "max_tokens": 100, "extra_body": {"temperature": 0}}
     answer = other.messages.create(**asked, messages=user(WHO))
     assert answer.content[0].text == QUIRE and answer.stop_reason == "end_turn", answer
     with other.messages.stream(**asked, messages=user(WHO)) as events:

@@ -9,7 +9,8 @@ import type { Schema } from './schema-values.ts';
 type Json = Record<string, unknown>;
 
 /** What is wrong with the answer, or null. */
-export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer): string | null {
+export function faultOf(request: FuzzRequest, answer: FuzzAnswer): string | null {
+  const { method, operation } = request;
   const { status, headers, body } = answer;
   if (status >= 500 && !isRefusal(status, body)) return `status ${status}`;
   if (body.includes('internal_error')) return 'an internal error in the answer';
@@ -20,6 +21,8 @@ export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer):
   const fault = notJson(body);
   if (fault !== null) return fault;
   const error = JSON.parse(body) as Json;
+  // Another route, or none: those have OpenAI's shape, and their own fields.
+  if (!isOfRoute(request)) return openaiFault(error, status, null);
   if (/^\/v1\/messages\b/.test(operation.path)) return anthropicFault(error);
   if (operation.path.startsWith('/api/'))
     return typeof error.error === 'string' ? null : 'not Ollama’s error';
@@ -30,6 +33,11 @@ export function faultOf({ method, operation }: FuzzRequest, answer: FuzzAnswer):
 function isRefusal(status: number, body: string): boolean {
   const codes = Object.values(errorTable).filter((entry) => (entry.status as number) === 501);
   return status === 501 && codes.some(({ code }) => body.includes(`"${code}"`));
+}
+
+function isOfRoute({ method, url, operation }: FuzzRequest): boolean {
+  const path = new RegExp(`^${operation.path.replace(/\{[^}]*\}/g, '[^/]+')}([?#]|$)`);
+  return method === operation.method && path.test(url);
 }
 
 function notJson(body: string): string | null {
@@ -48,17 +56,21 @@ function anthropicFault({ type, error }: Json): string | null {
   return isWhole ? null : 'not Anthropic’s error';
 }
 
-function openaiFault({ error }: Json, status: number, operation: Operation): string | null {
+function openaiFault({ error }: Json, status: number, operation: Operation | null): string | null {
   const { message, type, param, code } = (error ?? {}) as Json;
   const entry = Object.values(errorTable).find((row) => row.code === code);
   if (entry === undefined || entry.type !== type || entry.status !== status)
     return 'an error of no row of the table';
   if (typeof message !== 'string' || message === '') return 'an error without a message';
   if (param !== null && typeof param !== 'string') return 'a param that is no field';
-  return param === null || hasField(operation, param) ? null : `there is no field ${param}`;
+  return param === null || operation === null || hasField(operation, param)
+    ? null
+    : `there is no field ${param}`;
 }
 
-function hasField({ parameters, body }: Operation, param: string): boolean {
+function hasField({ parameters, body, isMultipart }: Operation, param: string): boolean {
+  // A form's limits hold for what it should not have, too.
+  if (isMultipart) return true;
   if (parameters.some(({ name }) => name === param)) return true;
   // What stands in a path names itself.
   if (param === 'model') return true;
