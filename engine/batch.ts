@@ -90,8 +90,8 @@ function fillTokens(
 }
 
 /**
- * A row for every prompt token whose log-probability is wanted and not yet reported, and those that sample: one
- * after the newest token, and one after each drafted token.
+ * A row for every prompt token whose log-probability is wanted and not yet reported, and those that sample:
+ * one after the newest token, and one after each drafted token.
  */
 function fillLogitsRows(
   model: NativeModel,
