@@ -107,6 +107,19 @@ export class Detokenizer {
   }
 }
 
+/** Text of a whole output at once, and what each token adds to it. */
+export function wholeText(
+  tokens: TokenBytes,
+  promptTokenIds: Iterable<number>,
+  options: DetokenizerOptions,
+  tokenIds: readonly number[],
+): { text: string; lengths: number[] } {
+  const detokenizer = new Detokenizer(tokens, promptTokenIds, options);
+  const lengths: number[] = [];
+  const text = detokenizer.push(tokenIds, lengths);
+  return { text: text + detokenizer.finish(), lengths };
+}
+
 /** Length of the longest tail of `text` that some stop string begins with. */
 function longestBeginning(text: string, stop: readonly string[]): number {
   let longest = 0;

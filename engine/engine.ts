@@ -2,13 +2,14 @@
 // program.
 
 import { randomBytes } from 'node:crypto';
+import { type BeamEngine, runBeamSearch } from './beam-run.ts';
 import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
-import { Detokenizer } from './detokenizer.ts';
+import { Detokenizer, wholeText } from './detokenizer.ts';
 import { EngineControl } from './engine-control.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
-import type { CompletionDelta, GenerateRequest } from './generation.ts';
+import type { CompletionDelta, EngineObserver, GenerateRequest } from './generation.ts';
 import type { Grammar, GrammarRequest, Vocabulary } from './grammar/grammar.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
 import { MatcherThreads } from './grammar/matcher-threads.ts';
@@ -18,10 +19,10 @@ import type { EngineRequest, StepOutput } from './messages.ts';
 import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
-import { maxLogitBias } from './native.ts';
 import { openText } from './open-text.ts';
 import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
+import { checkRequest, endTokenIds, RequestError } from './request-checks.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
@@ -36,6 +37,7 @@ export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
+export { RequestError } from './request-checks.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 export {
   maxSpeculativeTokens,
@@ -63,22 +65,6 @@ export interface EngineDescription {
   chatTemplate: string | null;
   /** What the model's generation_config.json asks for where a request is silent. */
   defaultSampling: Partial<SamplingParams>;
-}
-
-/**
- * The client's error: the request can never run. `param` is the offending field in SamplingParams or
- * `prompt`.
- */
-export class RequestError extends Error {
-  override name = 'RequestError';
-  readonly param: string;
-  /** `context_length_exceeded` for prompts that are too long, else `invalid_value`. */
-  readonly code: string;
-  constructor(message: string, param: string, code = 'invalid_value') {
-    super(message);
-    this.param = param;
-    this.code = code;
-  }
 }
 
 export interface AdapterDescription {
@@ -161,6 +147,8 @@ export class Engine implements EngineApi {
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
   readonly #grammarTimeoutMs: number;
+  readonly #enablePrefixCaching: boolean;
+  readonly #observer: EngineObserver;
   #grammars: { pool: GrammarPool; matchers: MatcherThreads } | null = null;
   readonly #inFlight: InFlight;
   readonly #eosTokenIds: readonly number[];
@@ -220,7 +208,9 @@ export class Engine implements EngineApi {
     this.#maxLoraRank = options.maxLoraRank ?? 64;
     this.#maxCpuLoras = options.maxCpuLoras ?? 64;
     this.#nextSeed = options.seed == null ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
-    this.#inFlight = new InFlight(options.observer ?? {}, (handles) => this.#port.abort(handles));
+    this.#observer = options.observer ?? {};
+    this.#enablePrefixCaching = options.enablePrefixCaching ?? true;
+    this.#inFlight = new InFlight(this.#observer, (handles) => this.#port.abort(handles));
     this.control = new EngineControl((id, action) => this.#port.control(id, action));
     this.description = {
       modelPath: model.modelPath,
@@ -301,10 +291,36 @@ export class Engine implements EngineApi {
   }
 
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
-    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
     const { sampling } = request;
-    const maxTokens = this.#checkRequest(request);
+    const maxTokens = this.#check(request);
+    if (sampling.beams === null) return this.#start(request, maxTokens, false);
+    const limits = {
+      width: sampling.n,
+      lengthPenalty: sampling.beams.lengthPenalty,
+      maxTokens,
+      endTokenIds: endTokenIds(sampling, this.#eosTokenIds),
+    };
+    const engine: BeamEngine = {
+      generate: (part) => this.#start(part, this.#check(part), true),
+      textOf: (tokenIds) => wholeText(this.#tokens, request.promptTokenIds, sampling, tokenIds),
+      onFinished: (record) => this.#observer.onFinished?.(record),
+    };
+    return runBeamSearch(engine, request, limits);
+  }
+
+  /** Output tokens the request may have. Throws what makes it impossible. */
+  #check(request: GenerateRequest): number {
+    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
     if (request.adapter != null) this.#adapterId(request.adapter);
+    return checkRequest(request, {
+      ...this.description,
+      enablePrefixCaching: this.#enablePrefixCaching,
+      eosTokenIds: this.#eosTokenIds,
+    });
+  }
+
+  #start(request: GenerateRequest, maxTokens: number, isPart: boolean): CompletionStream {
+    const { sampling } = request;
     if (request.grammar != null) this.#grammars?.matchers.ensure(request.grammar.lane);
     const handles: number[] = [];
     const abort = () => this.#inFlight.abort(handles);
@@ -314,11 +330,12 @@ export class Engine implements EngineApi {
       n: sampling.n,
       adapter: request.adapter ?? null,
       maxTokens,
+      isPart,
       numPromptTokens: request.promptTokenIds.length,
       arrivalMs: request.arrivalMs ?? nowMs(),
     };
     const seed = sampling.seed ?? this.#drawSeed();
-    const stopTokens = new Set([...sampling.stopTokenIds, ...(sampling.ignoreEos ? [] : this.#eosTokenIds)]);
+    const stopTokens = endTokenIds(sampling, this.#eosTokenIds);
     for (let index = 0; index < sampling.n; index++) {
       const handle = this.#nextHandle++;
       handles.push(handle);
@@ -384,59 +401,6 @@ export class Engine implements EngineApi {
     this.#lastStats = output.stats;
     this.control.onResults(output.controls);
     this.#inFlight.onStep(output);
-  }
-
-  /** Output tokens the request may have. Throws what makes it impossible. */
-  #checkRequest({ promptTokenIds, sampling }: GenerateRequest): number {
-    const { vocabSize, maxModelLen, maxLogprobs } = this.description;
-    if (promptTokenIds.length === 0)
-      throw new RequestError('the prompt has no tokens, at least 1 is needed', 'prompt');
-    const outside = promptTokenIds.find((id) => id < 0 || id >= vocabSize);
-    if (outside !== undefined) {
-      throw new RequestError(
-        `token id ${outside} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
-        'prompt',
-      );
-    }
-    // The one more is a token that ends the reasoning.
-    const { logitBias, stopTokenIds, badWords } = sampling;
-    const numBiased = logitBias.length + stopTokenIds.length + this.#eosTokenIds.length + badWords.length + 1;
-    if (numBiased > maxLogitBias) {
-      throw new RequestError(
-        `more than ${maxLogitBias} logit_bias entries, bad words and stop tokens together`,
-        'logitBias',
-      );
-    }
-    const room = maxModelLen - promptTokenIds.length;
-    if (room < 1) {
-      throw new RequestError(
-        `the prompt has ${promptTokenIds.length} tokens and the context length is ${maxModelLen}: ` +
-          `at most ${maxModelLen - 1} prompt tokens leave room for an answer`,
-        'prompt',
-        'context_length_exceeded',
-      );
-    }
-    for (const param of ['logprobs', 'promptLogprobs'] as const) {
-      const asked = sampling[param];
-      if (asked !== null && asked > maxLogprobs) {
-        throw new RequestError(`found ${asked}, allowed 0 to ${maxLogprobs}`, param);
-      }
-    }
-    for (const [param, ids] of [
-      ['logitBias', sampling.logitBias.map(([id]) => id)],
-      ['stopTokenIds', sampling.stopTokenIds],
-      ['badWords', sampling.badWords.flat()],
-      ['allowedTokenIds', sampling.allowedTokenIds ?? []],
-    ] as const) {
-      const unknown = ids.find((id) => id < 0 || id >= vocabSize);
-      if (unknown !== undefined) {
-        throw new RequestError(
-          `token id ${unknown} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
-          param,
-        );
-      }
-    }
-    return Math.min(sampling.maxTokens ?? room, room);
   }
 
   #engineRequest(

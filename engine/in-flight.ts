@@ -13,6 +13,8 @@ export interface RequestFacts {
   /** Name of the adapter, or null. */
   adapter: string | null;
   maxTokens: number;
+  /** One token of a beam search, which is reported as a whole. */
+  isPart: boolean;
   numPromptTokens: number;
   arrivalMs: number;
 }
@@ -137,7 +139,7 @@ export class InFlight {
     if (choice.finishReason !== null) return;
     if (choice.firstTokenMs === null) {
       choice.firstTokenMs = output.timeMs;
-      this.#observer.onFirstToken?.(output.timeMs - entry.facts.arrivalMs);
+      if (!entry.facts.isPart) this.#observer.onFirstToken?.(output.timeMs - entry.facts.arrivalMs);
     } else if (choice.lastTokenMs !== output.timeMs) {
       // Tokens that one step yields count once, as in vLLM.
       this.#observer.onInterToken?.(output.timeMs - (choice.lastTokenMs ?? output.timeMs));
@@ -176,9 +178,11 @@ export class InFlight {
 
   #record(handle: number, { choice, facts }: Entry, end: FinishedRequest | null): void {
     this.#entries.delete(handle);
+    const { isPart, ...shown } = facts;
+    if (isPart) return;
     const reason: FinishReason = choice.finishReason ?? end?.reason ?? 'error';
     const record: RequestRecord = {
-      ...facts,
+      ...shown,
       index: choice.index,
       numCachedTokens: choice.numCachedTokens,
       numOutputTokens: choice.numOutputTokens,

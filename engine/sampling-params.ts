@@ -6,6 +6,11 @@ import type { ThinkingLimit } from './thinking-budget.ts';
 export interface SamplingParams {
   /** Completions per prompt, 1..maxN. Choice i samples with seed + i. */
   n: number;
+  /**
+   * Not sampled but searched: the n likeliest outputs of a search with n beams, best first. Of the fields
+   * below maxTokens, ignoreEos, stopTokenIds, logprobs and those of the text count. Null samples.
+   */
+  beams: { lengthPenalty: number } | null;
   /** 0 is greedy, otherwise > 0, at most 2. */
   temperature: number;
   /** Nucleus mass in (0, 1]; 1 is off. */
@@ -61,6 +66,7 @@ export interface SamplingParams {
 
 export const defaultSamplingParams: SamplingParams = {
   n: 1,
+  beams: null,
   temperature: 1,
   topP: 1,
   topK: 0,

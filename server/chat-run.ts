@@ -5,6 +5,7 @@ import { type CompletionDelta, type EncodedPrompt, RequestError } from '../engin
 import type { AnswerOptions } from './answer/answer-stream.ts';
 import { type AnswerFormat, isPlainText, marksOf, promptEndOf } from './answer/formats.ts';
 import { thinkingLimit } from './answer/thinking.ts';
+import { wantedBeams } from './beams.ts';
 import { type Caller, cacheSaltOf, priorityOf } from './caller.ts';
 import { contentText, toChatPrompt } from './chat-prompt.ts';
 import { usedTools } from './chat-tools.ts';
@@ -53,6 +54,7 @@ export async function startChat(
     textLengths: !isPlain,
   });
   const wanted = toolGrammar(body, format.toolParser, wantedGrammar(body));
+  sampling.beams = wantedBeams(body, wanted !== null);
   checkAllowedTokens(body, wanted);
   const [rendered, grammar] = await Promise.all([
     render?.() ?? engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),

@@ -14,7 +14,6 @@ const unsupported: ReadonlyArray<
   readonly [field: string, isUsed: (value: unknown) => boolean, supported: string]
 > = [
   ['guided_whitespace_pattern', () => true, 'requests without it'],
-  ['use_beam_search', (value) => value !== false, 'false'],
   ['best_of', () => true, 'n without best_of'],
   ['suffix', (value) => value !== '', 'requests without it'],
   ['audio', () => true, 'requests without it'],
@@ -43,7 +42,7 @@ export function refuseUnsupported(body: object): void {
 
 /** What only the route knows. */
 export type WantedOutput = Pick<SamplingParams, 'logprobs' | 'promptLogprobs'> &
-  Partial<Pick<SamplingParams, 'keptSpecialTokens' | 'textLengths' | 'badWords'>>;
+  Partial<Pick<SamplingParams, 'n' | 'keptSpecialTokens' | 'textLengths' | 'badWords'>>;
 
 export function toSamplingParams(
   fields: SamplingFields,
@@ -54,6 +53,7 @@ export function toSamplingParams(
   const base = { ...defaultSamplingParams, ...modelDefaults };
   return {
     n: fields.n ?? 1,
+    beams: null,
     temperature: fields.temperature ?? base.temperature,
     topP: fields.top_p ?? base.topP,
     topK: Math.max(0, fields.top_k ?? base.topK),
@@ -132,6 +132,7 @@ export const clientFieldNames: Record<string, string> = {
   badWords: 'bad_words',
   allowedTokenIds: 'allowed_token_ids',
   adapter: 'model',
+  beams: 'use_beam_search',
   stopTokenIds: 'stop_token_ids',
   logprobs: 'logprobs',
   promptLogprobs: 'prompt_logprobs',

@@ -32,6 +32,16 @@ export const sampling = {
   top_k: maybe(Type.Integer({ minimum: -1, maximum: maxTokenId, description: '0 and -1 are off.' })),
   min_p: maybe(Type.Number({ minimum: 0, maximum: 1 })),
   n: maybe(Type.Integer({ minimum: 1, maximum: 128 })),
+  use_beam_search: maybe(
+    Type.Boolean({ description: 'Search with n beams instead of sampling; n of at most --max-logprobs.' }),
+  ),
+  length_penalty: maybe(
+    Type.Number({
+      minimum: -10,
+      maximum: 10,
+      description: 'Of a beam search: log-probabilities are divided by length to this power; 1 by default.',
+    }),
+  ),
   seed: maybe(Type.Number({ minimum: -(2 ** 63), maximum: 2 ** 63, description: 'A whole number, int64.' })),
   stop: maybe(Type.Union([text(1000), Type.Array(text(1000), { maxItems: 16 })])),
   stop_token_ids: maybe(Type.Array(tokenId, { maxItems: 512 })),
@@ -196,6 +206,13 @@ export const completionRequest = Type.Object({
     Type.Array(tokenIds, { minItems: 1, maxItems: 1024 }),
   ]),
   logprobs: maybe(Type.Integer({ minimum: 0, maximum: 64 })),
+  best_of: maybe(
+    Type.Integer({
+      minimum: 1,
+      maximum: 128,
+      description: 'Choices that are made for each prompt; the n likeliest per token are given.',
+    }),
+  ),
   echo: maybe(flag),
 });
 

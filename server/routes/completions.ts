@@ -3,6 +3,7 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
+import { bestChoices, wantedBeams, wantedBestOf } from '../beams.ts';
 import { type Caller, cacheSaltOf, callerOf, priorityOf } from '../caller.ts';
 import { admit, type Context, fromRequestError } from '../context.ts';
 import { ApiError } from '../errors.ts';
@@ -67,12 +68,20 @@ function startRuns(
   const { engine } = context;
   const stop = new AbortController();
   const logprobs = body.logprobs ?? null;
+  const bestOf = wantedBestOf(body);
   const sampling = toSamplingParams(
     body,
     engine.description.defaultSampling,
     wantsPromptOnly(body) ? 1 : (body.max_tokens ?? defaultMaxTokens),
-    { logprobs, promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null), badWords },
+    {
+      n: bestOf,
+      // The best are told by them.
+      logprobs: bestOf > (body.n ?? 1) ? (logprobs ?? 0) : logprobs,
+      promptLogprobs: body.prompt_logprobs ?? (body.echo === true ? logprobs : null),
+      badWords,
+    },
   );
+  sampling.beams = wantedBeams(body, grammar !== null);
   try {
     return prompts.map((prompt, promptIndex) => ({
       ...prompt,
@@ -125,7 +134,8 @@ export async function textCompletion(
 
 async function start(context: Context, caller: Caller, body: CompletionRequest): Promise<Started | null> {
   const { model, adapter } = admit(context, body.model, caller);
-  refuseUnsupported(body);
+  const { best_of: _ranked, ...rest } = body;
+  refuseUnsupported(rest);
   if (wantsPromptOnly(body) && body.echo !== true) {
     throw new ApiError(
       'invalid_value',
@@ -191,13 +201,13 @@ async function collect(
   run: Run,
   usage: UsageCount,
 ): Promise<object[]> {
-  const deltas: CompletionDelta[][] = Array.from({ length: body.n ?? 1 }, () => []);
+  const deltas: CompletionDelta[][] = Array.from({ length: wantedBestOf(body) }, () => []);
   for await (const delta of run.deltas) {
     usage.add(run, delta, wantsPromptOnly(body) ? 0 : undefined);
     deltas[delta.index].push(delta);
   }
   const reported = deltas[0].find(({ promptLogprobs }) => promptLogprobs !== null)?.promptLogprobs ?? null;
-  return deltas.map((own, index) => {
+  return bestChoices(deltas, body.n ?? 1).map((own, index) => {
     const last = own[own.length - 1];
     if (last.finishReason === 'error') throw new Error('the engine ended');
     const echo = echoOf(context, body, run, reported);

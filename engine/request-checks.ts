@@ -1,0 +1,104 @@
+// What a request must be like before anything runs for it.
+
+import type { GenerateRequest } from './generation.ts';
+import { maxLogitBias } from './native.ts';
+import type { SamplingParams } from './sampling-params.ts';
+
+/**
+ * The client's error: the request can never run. `param` is the offending field in SamplingParams or
+ * `prompt`.
+ */
+export class RequestError extends Error {
+  override name = 'RequestError';
+  readonly param: string;
+  /** `context_length_exceeded` for prompts that are too long, else `invalid_value`. */
+  readonly code: string;
+  constructor(message: string, param: string, code = 'invalid_value') {
+    super(message);
+    this.param = param;
+    this.code = code;
+  }
+}
+
+export interface RequestLimits {
+  vocabSize: number;
+  maxModelLen: number;
+  maxLogprobs: number;
+  enablePrefixCaching: boolean;
+  /** The model's own. */
+  eosTokenIds: readonly number[];
+}
+
+/** Output tokens the request may have. Throws what makes it impossible. */
+export function checkRequest({ promptTokenIds, sampling }: GenerateRequest, limits: RequestLimits): number {
+  const { vocabSize, maxModelLen, maxLogprobs, eosTokenIds } = limits;
+  if (promptTokenIds.length === 0)
+    throw new RequestError('the prompt has no tokens, at least 1 is needed', 'prompt');
+  const outside = promptTokenIds.find((id) => id < 0 || id >= vocabSize);
+  if (outside !== undefined) {
+    throw new RequestError(
+      `token id ${outside} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
+      'prompt',
+    );
+  }
+  // The one more is a token that ends the reasoning.
+  const { logitBias, stopTokenIds, badWords } = sampling;
+  const numBiased = logitBias.length + stopTokenIds.length + eosTokenIds.length + badWords.length + 1;
+  if (numBiased > maxLogitBias) {
+    throw new RequestError(
+      `more than ${maxLogitBias} logit_bias entries, bad words and stop tokens together`,
+      'logitBias',
+    );
+  }
+  const room = maxModelLen - promptTokenIds.length;
+  if (room < 1) {
+    throw new RequestError(
+      `the prompt has ${promptTokenIds.length} tokens and the context length is ${maxModelLen}: ` +
+        `at most ${maxModelLen - 1} prompt tokens leave room for an answer`,
+      'prompt',
+      'context_length_exceeded',
+    );
+  }
+  for (const param of ['logprobs', 'promptLogprobs'] as const) {
+    const asked = sampling[param];
+    if (asked !== null && asked > maxLogprobs) {
+      throw new RequestError(`found ${asked}, allowed 0 to ${maxLogprobs}`, param);
+    }
+  }
+  for (const [param, ids] of [
+    ['logitBias', sampling.logitBias.map(([id]) => id)],
+    ['stopTokenIds', sampling.stopTokenIds],
+    ['badWords', sampling.badWords.flat()],
+    ['allowedTokenIds', sampling.allowedTokenIds ?? []],
+  ] as const) {
+    const unknown = ids.find((id) => id < 0 || id >= vocabSize);
+    if (unknown !== undefined) {
+      throw new RequestError(
+        `token id ${unknown} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
+        param,
+      );
+    }
+  }
+  if (sampling.beams !== null) checkBeams(sampling, limits);
+  return Math.min(sampling.maxTokens ?? room, room);
+}
+
+/** Tokens that end an output of the request. */
+export function endTokenIds(sampling: SamplingParams, eosTokenIds: readonly number[]): Set<number> {
+  return new Set([...sampling.stopTokenIds, ...(sampling.ignoreEos ? [] : eosTokenIds)]);
+}
+
+/** A step of the search reads numWanted continuations of each beam, which are log-probabilities. */
+function checkBeams(sampling: SamplingParams, limits: RequestLimits): void {
+  const { vocabSize, maxLogprobs, enablePrefixCaching, eosTokenIds } = limits;
+  if (!enablePrefixCaching)
+    throw new RequestError('beam search needs the prefix cache (--enable-prefix-caching)', 'beams');
+  const numEnds = endTokenIds(sampling, eosTokenIds).size;
+  const most = Math.min(maxLogprobs, vocabSize) - numEnds;
+  if (sampling.n <= most) return;
+  throw new RequestError(
+    `found ${sampling.n} beams with ${numEnds} tokens that end an answer, allowed: together at most ` +
+      `${most + numEnds} (--max-logprobs)`,
+    'n',
+  );
+}
