@@ -6,6 +6,7 @@ import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
 import { Detokenizer } from './detokenizer.ts';
 import { EngineControl } from './engine-control.ts';
+import { EngineEndedError, RequestError } from './engine-errors.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
 import type { CompletionDelta, GenerateRequest } from './generation.ts';
@@ -25,7 +26,17 @@ import type { PromptPool } from './prompt-pool.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import type { TokenBytes } from './token-bytes.ts';
 
+export {
+  Encoder,
+  type EncoderApi,
+  type EncoderDescription,
+  EncoderQueueFullError,
+} from './encoders/encoder.ts';
+export type { EncoderInput, TokenizeTask } from './encoders/encoder-messages.ts';
+export { cosine, normalize } from './encoders/pooling.ts';
 export { ControlError, EngineControl } from './engine-control.ts';
+
+export { EngineEndedError, RequestError } from './engine-errors.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
@@ -58,30 +69,9 @@ export interface EngineDescription {
   defaultSampling: Partial<SamplingParams>;
 }
 
-/**
- * The client's error: the request can never run. `param` is the offending field in SamplingParams or
- * `prompt`.
- */
-export class RequestError extends Error {
-  override name = 'RequestError';
-  readonly param: string;
-  /** `context_length_exceeded` for prompts that are too long, else `invalid_value`. */
-  readonly code: string;
-  constructor(message: string, param: string, code = 'invalid_value') {
-    super(message);
-    this.param = param;
-    this.code = code;
-  }
-}
-
 export interface AdapterDescription {
   folder: string;
   rank: number;
-}
-
-/** The engine was closed or has died: no request can run. */
-export class EngineEndedError extends Error {
-  override name = 'EngineEndedError';
 }
 
 /**
