@@ -7,6 +7,7 @@ import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
 import { Detokenizer, wholeText } from './detokenizer.ts';
 import { EngineControl } from './engine-control.ts';
+import { EngineEndedError, RequestError } from './engine-errors.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
 import type { CompletionDelta, EngineObserver, GenerateRequest } from './generation.ts';
@@ -27,7 +28,17 @@ import type { SamplingParams } from './sampling-params.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
 
+export {
+  Encoder,
+  type EncoderApi,
+  type EncoderDescription,
+  EncoderQueueFullError,
+} from './encoders/encoder.ts';
+export type { EncoderInput, TokenizeTask } from './encoders/encoder-messages.ts';
+export { cosine, normalize } from './encoders/pooling.ts';
 export { ControlError, EngineControl } from './engine-control.ts';
+
+export { EngineEndedError, RequestError } from './engine-errors.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
 export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
@@ -70,11 +81,6 @@ export interface EngineDescription {
 export interface AdapterDescription {
   folder: string;
   rank: number;
-}
-
-/** The engine was closed or has died: no request can run. */
-export class EngineEndedError extends Error {
-  override name = 'EngineEndedError';
 }
 
 /**

@@ -1,6 +1,6 @@
 // What every route works with, and the checks every request for tokens passes before anything runs.
 
-import type { EngineApi, RequestError } from '../engine/engine.ts';
+import type { EncoderApi, EngineApi, RequestError } from '../engine/engine.ts';
 import type { AnswerFormat } from './answer/formats.ts';
 import type { Caller } from './caller.ts';
 import { ApiError } from './errors.ts';
@@ -9,6 +9,8 @@ import type { Database } from './store/database.ts';
 export interface AppOptions {
   /** Names requests may use; the first is the one answers carry. */
   servedModelNames: readonly string[];
+  /** Embedders, cross-encoders and classifiers beside the language model, by the names that requests use. */
+  encoders: ReadonlyMap<string, EncoderApi>;
   apiKeys: readonly string[];
   /** Requests that may wait for their first step; more are refused with 429. */
   maxQueuedRequests: number;

@@ -57,6 +57,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'max-cpu-loras', kind: integer(1, 100_000), fallback: 64, help: 'adapters in memory at most, running ones included' },
   { group: 'Model', name: 'max-lora-rank', kind: integer(1, 512), fallback: 64, help: 'rank of an adapter at most' },
   { group: 'Model', name: 'allow-runtime-lora', kind: { type: 'flag' }, fallback: false, help: 'let clients load adapters from folders of this machine, and unload them' },
+  { group: 'Model', name: 'embedding-model', kind: { type: 'list' }, fallback: [], help: 'encoder beside the model as name=folder with an ONNX file, for embeddings, reranking, scores or classes; may be given several times' },
   { group: 'Model', name: 'seed', kind: integer(0, 2 ** 32 - 1), fallback: null, help: 'seed of dummy weights and of requests that bring none; default a fresh one' },
 
   { group: 'Engine', name: 'backend', kind: choice('auto', 'cpu', 'cuda', 'reference', 'emulated', 'null'), fallback: 'auto', help: 'auto is a GPU where one can be used, else cpu; reference is slow and plain, emulated runs the CUDA kernels on the CPU, both for tests; null answers without computing, to measure the rest' },

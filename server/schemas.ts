@@ -195,7 +195,7 @@ export const chatRequest = Type.Object({
   echo: maybe(flag),
 });
 
-const tokenIds = Type.Array(tokenId, { minItems: 1, maxItems: 10_000_000 });
+export const tokenIds = Type.Array(tokenId, { minItems: 1, maxItems: 10_000_000 });
 
 export const completionRequest = Type.Object({
   ...sampling,

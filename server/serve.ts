@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import pino, { type Logger } from 'pino';
 import pretty from 'pino-pretty';
 import {
+  Encoder,
   Engine,
   type EngineOptions,
   findBackend,
@@ -90,10 +91,12 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
   };
 }
 
-function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, logger: Logger): AppOptions {
+type GivenOptions = Pick<AppOptions, 'servedModelNames' | 'encoders' | 'logger'> & { metrics: Metrics };
+
+function toAppOptions(values: OptionValues, given: GivenOptions): AppOptions {
   const isLoopback = loopbackHosts.includes(values.host as string);
   return {
-    servedModelNames: names,
+    ...given,
     apiKeys: values['api-key'] as string[],
     maxQueuedRequests: values['max-queued-requests'] as number,
     bodyLimitBytes: values['body-limit'] as number,
@@ -110,9 +113,7 @@ function toAppOptions(values: OptionValues, names: string[], metrics: Metrics, l
     maxFileBytes: values['max-file-size'] as number,
     toolCallParser: values['tool-call-parser'] as string,
     reasoningParser: values['reasoning-parser'] as string,
-    metrics,
     version,
-    logger,
   };
 }
 
@@ -134,6 +135,20 @@ async function loadAdapters(engine: Engine, modules: string[], modelNames: strin
     }
     await engine.loadAdapter(name, folder);
   }
+}
+
+async function openEncoders(models: string[], taken: ReadonlySet<string>): Promise<Map<string, Encoder>> {
+  const encoders = new Map<string, Encoder>();
+  for (const model of models) {
+    const [name, folder] = model.split(/=(.*)/s, 2);
+    if (!name || !folder || taken.has(name) || encoders.has(name)) {
+      throw new OptionError(
+        `--embedding-model: found ${JSON.stringify(model)}, allowed: name=folder with a name of its own`,
+      );
+    }
+    encoders.set(name, await Encoder.open(folder));
+  }
+  return encoders;
 }
 
 async function listen({ fastify }: App, values: OptionValues): Promise<string> {
@@ -174,7 +189,12 @@ export async function serve(model: string | null, values: OptionValues): Promise
   if (options.speculation != null) metrics.setSpeculation(options.speculation.numSpeculativeTokens);
   metrics.setSleepState(() => engine.control.isSleeping);
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
-  const app = await buildApp(engine, toAppOptions(values, names, metrics, logger));
+  const taken = new Set([...names, ...engine.adapters.keys()]);
+  const encoders = await openEncoders(values['embedding-model'] as string[], taken);
+  const app = await buildApp(
+    engine,
+    toAppOptions(values, { servedModelNames: names, encoders, metrics, logger }),
+  );
   const url = await listen(app, values);
   explainBackend(options.backend, logger);
   process.stdout.write(banner(engine.description, names[0], url, values));

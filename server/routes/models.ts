@@ -20,12 +20,17 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
     const adapter = engine.adapters.get(id);
     if (adapter !== undefined)
       return { ...describe(id), root: adapter.folder, parent: options.servedModelNames[0] };
+    const encoder = options.encoders.get(id)?.description;
+    if (encoder !== undefined)
+      return { ...describe(id), root: encoder.folder, max_model_len: encoder.maxTokens };
     return options.servedModelNames.includes(id) ? describe(id) : null;
   };
 
+  const allNames = () => [...options.servedModelNames, ...engine.adapters.keys(), ...options.encoders.keys()];
+
   app.get('/v1/models', async () => ({
     object: 'list',
-    data: [...options.servedModelNames, ...engine.adapters.keys()].map(describeAny),
+    data: allNames().map(describeAny),
   }));
 
   // Names may contain slashes, as Hub ids do.
@@ -36,7 +41,7 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
       const shown = JSON.stringify(id.slice(0, 200));
       throw new ApiError(
         'model_not_found',
-        `model: found ${shown}, served: ${options.servedModelNames.join(', ')}`,
+        `model: found ${shown}, served: ${allNames().join(', ')}`,
         'model',
       );
     }

@@ -3,6 +3,7 @@ import type { AppOptions } from '../../server/context.ts';
 /** An application for tests: everyone comes in, nothing is logged. */
 export const testAppOptions: AppOptions = {
   servedModelNames: ['test', 'org/other-name'],
+  encoders: new Map(),
   apiKeys: [],
   maxQueuedRequests: 100,
   bodyLimitBytes: 1_000_000,
