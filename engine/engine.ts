@@ -23,7 +23,7 @@ import { type LoadedModel, loadModel } from './model-files.ts';
 import { openText } from './open-text.ts';
 import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
-import { checkRequest, endTokenIds, RequestError } from './request-checks.ts';
+import { checkRequest, endTokenIds } from './request-checks.ts';
 import type { SamplingParams } from './sampling-params.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
@@ -37,7 +37,6 @@ export {
 export type { EncoderInput, TokenizeTask } from './encoders/encoder-messages.ts';
 export { cosine, normalize } from './encoders/pooling.ts';
 export { ControlError, EngineControl } from './engine-control.ts';
-
 export { EngineEndedError, RequestError } from './engine-errors.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
@@ -48,7 +47,6 @@ export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
-export { RequestError } from './request-checks.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 export {
   maxSpeculativeTokens,

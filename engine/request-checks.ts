@@ -1,24 +1,9 @@
 // What a request must be like before anything runs for it.
 
+import { RequestError } from './engine-errors.ts';
 import type { GenerateRequest } from './generation.ts';
 import { maxLogitBias } from './native.ts';
 import type { SamplingParams } from './sampling-params.ts';
-
-/**
- * The client's error: the request can never run. `param` is the offending field in SamplingParams or
- * `prompt`.
- */
-export class RequestError extends Error {
-  override name = 'RequestError';
-  readonly param: string;
-  /** `context_length_exceeded` for prompts that are too long, else `invalid_value`. */
-  readonly code: string;
-  constructor(message: string, param: string, code = 'invalid_value') {
-    super(message);
-    this.param = param;
-    this.code = code;
-  }
-}
 
 export interface RequestLimits {
   vocabSize: number;
