@@ -1,5 +1,5 @@
-// An encoder's folder, as the Hub has them: what its own files say about inputs, pooling, labels and prompts. Only
-// files of the folder are read, and no code.
+// An encoder's folder, as the Hub has them: what its own files say about inputs, pooling, labels and prompts.
+// Only files of the folder are read, and no code.
 
 import { existsSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
@@ -109,7 +109,7 @@ function readLabels(config: JsonObject, path: string): string[] {
   });
 }
 
-/** sentence-transformers' cross-encoders name a module of torch; else the kind of problem decides, as in vLLM. */
+/** sentence-transformers' cross-encoders name a module of torch; else the kind of problem decides. */
 function readActivation(config: JsonObject, numLabels: number, path: string): Activation {
   const { sentence_transformers: own, problem_type: problem } = config;
   const named = (isObject(own) ? own.activation_fn : null) ?? config.sbert_ce_default_activation_function;

@@ -1,5 +1,5 @@
-// An encoder beside the language model: an embedder, a cross-encoder or a classifier. One thread makes tokens, one runs
-// the model, and requests that come meanwhile share its next run.
+// An encoder beside the language model: an embedder, a cross-encoder or a classifier. One thread makes tokens,
+// one runs the model, and requests that come meanwhile share its next run.
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

@@ -33,7 +33,7 @@ export interface Admitted {
   encoder: EncoderApi;
 }
 
-/** Throws when the server cannot take the request now, or has no such model. Without a name the first that fits. */
+/** Throws when the server cannot take the request, or has no such model. Without a name the first that fits. */
 export function admitToEncoder(
   { options, isDraining }: Context,
   model: string | null | undefined,

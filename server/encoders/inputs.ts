@@ -2,7 +2,7 @@
 
 import type { EncoderApi, EncoderInput } from '../../engine/engine.ts';
 import { ApiError } from '../errors.ts';
-import type { InputField, TruncationFields } from './schemas.ts';
+import { type InputField, maxInputs, type TruncationFields } from './schemas.ts';
 
 /** One input before its tokens are made. `field` names it in errors. */
 export interface Source {
@@ -19,6 +19,10 @@ const maxRequestTokens = 1 << 20;
 export function sourcesOf(input: InputField, prompt: string): Source[] {
   const isOne = typeof input === 'string' || typeof input[0] === 'number';
   const list = (isOne ? [input] : input) as Array<string | number[]>;
+  if (list.length > maxInputs) {
+    const found = `found ${list.length} items, allowed: 1 to ${maxInputs}`;
+    throw new ApiError('invalid_value', `input: ${found}`, 'input');
+  }
   return list.map((one, i) => ({
     field: isOne ? 'input' : `input.${i}`,
     content: typeof one === 'string' ? prompt + one : one,

@@ -4,7 +4,7 @@ import Type, { type Static } from 'typebox';
 import { flag, maxTextLength, maxTokenId, maybe, oneOf, text, tokenIds } from '../schemas.ts';
 
 /** OpenAI's limit. */
-const maxInputs = 2048;
+export const maxInputs = 2048;
 
 const oneText = text(maxTextLength);
 const texts = Type.Array(oneText, { minItems: 1, maxItems: maxInputs });
@@ -30,12 +30,12 @@ const shared = {
   ),
 };
 
-const input = Type.Union([
-  oneText,
-  texts,
-  tokenIds,
-  Type.Array(tokenIds, { minItems: 1, maxItems: maxInputs }),
-]);
+/**
+ * Longer than a list may be, so that what is wrong with one is said by sourcesOf: of a union a validator can only say
+ * that nothing fits.
+ */
+const list = { minItems: 1, maxItems: 1_000_000, description: `At most ${maxInputs}.` };
+const input = Type.Union([oneText, Type.Array(oneText, list), tokenIds, Type.Array(tokenIds, list)]);
 const activation = maybe(flag);
 
 export const embeddingRequest = Type.Object({
@@ -91,7 +91,7 @@ const textPart = Type.Object({ type: Type.Literal('text'), text: oneText });
 
 export const moderationRequest = Type.Object({
   model: maybe(text(1000)),
-  input: Type.Union([oneText, texts, Type.Array(textPart, { minItems: 1, maxItems: maxInputs })]),
+  input: Type.Union([oneText, Type.Array(oneText, list), Type.Array(textPart, list)]),
 });
 
 export type EmbeddingRequest = Static<typeof embeddingRequest>;

@@ -23,7 +23,7 @@ export function scoreRoutes(app: FastifyInstance, context: Context): void {
   }
 }
 
-/** The model's own prompts for the two sides of a search, by the names that sentence-transformers looks for. */
+/** The model's own prompts for the two sides of a search, by the names sentence-transformers looks for. */
 function searchPrompts({
   kind,
   prompts,
