@@ -193,7 +193,6 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   };
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
-  readBodies(app);
   await registerSockets(app, options);
   readBodies(app);
   guard(app, options);
