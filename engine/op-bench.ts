@@ -7,7 +7,7 @@ import { benchOp, type CpuVariant } from './native.ts';
 
 export { type CpuRoofs, measureCpuRoofs } from './native.ts';
 
-export const weightForms = ['f32', 'bf16', 'f16', 'w8', 'w4'] as const;
+export const weightForms = ['f32', 'bf16', 'f16', 'w8', 'w6', 'w4'] as const;
 export type WeightForm = (typeof weightForms)[number];
 
 export const benchedOps = [
@@ -67,9 +67,10 @@ export interface OpBenchOptions {
   cpuVariant: CpuVariant | null;
 }
 
-/** w4 has a scale of 16 bits and a zero of 4 for each group, w8 a scale of 16 bits for 128 inputs. */
+/** w4 has a scale of 16 bits and a zero of 4 for each group, w6 and w8 a scale of 16 bits for 128 inputs. */
 export function bytesPerWeight(form: WeightForm, groupSize: number): number {
   if (form === 'w8') return 1 + 2 / 128;
+  if (form === 'w6') return 6 / 8 + 2 / 128;
   if (form === 'w4') return 0.5 + 2.5 / groupSize;
   return form === 'f32' ? 4 : 2;
 }
@@ -133,7 +134,7 @@ export async function readShape(folder: string): Promise<ModelConfig> {
 
 /** Whether the matrix's rows are whole groups. */
 export function isDivisible({ form, inputs }: OpCase, groupSize: number): boolean {
-  return (form !== 'w4' || inputs % groupSize === 0) && (form !== 'w8' || inputs % 32 === 0);
+  return inputs % (form === 'w4' ? groupSize : form === 'w6' || form === 'w8' ? 32 : 1) === 0;
 }
 
 /** What there is to measure of a model of this shape. */

@@ -66,9 +66,9 @@ class Backend {
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;
-  // The same for a matrix of plain numbers that is to be rounded to 8 bits (int8_rounding.h). Throws where
-  // the ops have no such weights.
-  virtual Tensor place_in_int8(const Tensor& host) = 0;
+  // The same for a matrix of plain numbers that is to be rounded to 8 or 6 bits (integer_rounding.h). Throws
+  // where the ops have no such weights.
+  virtual Tensor place_rounded(const Tensor& host, int bits) = 0;
 
   // Steps are done later than they are launched: two may be under way, and the second may be told to take
   // tokens of the first (Batch::token_ids).

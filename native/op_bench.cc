@@ -58,7 +58,7 @@ class HostMatrix {
     tensor_.rows = bench.outputs;
     tensor_.cols = bench.inputs;
     tensor_.dtype = dtype_of(bench.form);
-    becomes_int8_ = bench.form == "w8";
+    rounded_bits_ = bench.form == "w8" ? 8 : bench.form == "w6" ? 6 : 0;
     const int64_t count = bench.outputs * bench.inputs;
     if (tensor_.dtype == DType::kW4) {
       if (bench.inputs % bench.group != 0) {
@@ -81,7 +81,7 @@ class HostMatrix {
   }
 
   Tensor place(Backend& backend) const {
-    return becomes_int8_ ? backend.place_in_int8(tensor_) : backend.place(tensor_);
+    return rounded_bits_ > 0 ? backend.place_rounded(tensor_, rounded_bits_) : backend.place(tensor_);
   }
   int64_t bytes() const { return bytes_; }
 
@@ -89,13 +89,13 @@ class HostMatrix {
   static DType dtype_of(const std::string& form) {
     if (form == "f32") return DType::kF32;
     if (form == "f16") return DType::kF16;
-    if (form == "bf16" || form == "w8") return DType::kBF16;
+    if (form == "bf16" || form == "w8" || form == "w6") return DType::kBF16;
     if (form == "w4") return DType::kW4;
-    throw std::runtime_error("weights: found " + form + ", allowed f32, f16, bf16, w8, w4");
+    throw std::runtime_error("weights: found " + form + ", allowed f32, f16, bf16, w8, w6, w4");
   }
 
   Tensor tensor_;
-  bool becomes_int8_ = false;
+  int rounded_bits_ = 0;
   int64_t bytes_ = 0;
   std::vector<char> data_;
   std::vector<float> scales_;

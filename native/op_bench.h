@@ -11,7 +11,7 @@ namespace quire {
 
 struct OpBench {
   std::string op;  // matmul, attention_decode, attention_prefill, rms_norm, rope_and_cache, silu_mul, sample
-  std::string form;  // of a matmul's weights: f32, f16, bf16, w8, w4
+  std::string form;  // of a matmul's weights: f32, f16, bf16, w8, w6, w4
   int group;         // of w4
   int64_t outputs;   // a matmul's N; of the others the size of a row
   int64_t inputs;    // a matmul's K

@@ -6,14 +6,16 @@
 
 namespace quire {
 
-// kW4 and kW8 are for matrices only: see Groups. The tiles are what the CPU's integer kernels make of them
-// (weight_tiles.h). kF8 (e4m3) is for keys and values, and for matrices of a GPU that multiplies it; kI8 (see
-// KvCache) is for keys and values only.
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW8Tiles };
+// kW4 and kW8 are for matrices only: see Groups. The tiles, of 4, 6 and 8 bits, are what the CPU's integer
+// kernels read (weight_tiles.h). kF8 (e4m3) is for keys and values, and for matrices of a GPU that multiplies
+// it; kI8 (see KvCache) is for keys and values only.
+enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW6Tiles, kW8Tiles };
 
 // Whether weights are integers in groups.
 constexpr bool is_integer(DType dtype) { return dtype >= DType::kW4; }
 constexpr bool has_4_bits(DType dtype) { return dtype == DType::kW4 || dtype == DType::kW4Tiles; }
+// Of one integer of a weight that has them.
+constexpr int bits_of(DType dtype) { return has_4_bits(dtype) ? 4 : dtype == DType::kW6Tiles ? 6 : 8; }
 constexpr bool is_tiled(DType dtype) { return dtype >= DType::kW4Tiles; }
 
 // Of one element; integer weights have none.

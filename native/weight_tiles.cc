@@ -6,15 +6,12 @@ namespace quire {
 
 namespace {
 
-constexpr int64_t kLine = 64;
-
-int64_t lines(int64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+int64_t lines(int64_t bytes) { return (bytes + kTileLine - 1) / kTileLine * kTileLine; }
 
 int64_t num_tiles(const Tensor& w) { return (w.rows + kTileRows - 1) / kTileRows; }
 int64_t num_groups(const Tensor& w) { return w.cols / w.groups.group; }
-int64_t data_bytes(const Tensor& w) {
-  return lines(num_tiles(w) * kTileRows * w.cols / (has_4_bits(w.dtype) ? 2 : 1));
-}
+int64_t tile_bytes(const Tensor& w) { return kTileRows * w.cols * bits_of(w.dtype) / 8; }
+int64_t data_bytes(const Tensor& w) { return lines(num_tiles(w) * tile_bytes(w)); }
 int64_t scales_bytes(const Tensor& w) { return lines(num_tiles(w) * kTileRows * num_groups(w) * 2); }
 int64_t zeros_bytes(const Tensor& w) { return lines(num_tiles(w) * kTileRows * num_groups(w)); }
 
@@ -33,24 +30,34 @@ void pack_w4_row(uint8_t* to, const uint8_t* from) {
     for (int pair = 0; pair < 2; pair++) {
       const uint32_t first = word_at(from, 2 * pair) >> (4 * half) & kLow;
       const uint32_t second = word_at(from, 2 * pair + 1) >> (4 * half) & kLow;
-      put_word(to + (2 * half + pair) * kLine, first | second << 4);
+      put_word(to + (2 * half + pair) * kTileLine, first | second << 4);
     }
   }
 }
 
-void pack_tile(const Tensor& w, uint8_t* to, int64_t first_row, int num_rows) {
-  const bool is_w4 = has_4_bits(w.dtype);
-  const int64_t row_bytes = is_w4 ? w.cols / 2 : w.cols;
-  const auto* from = static_cast<const uint8_t*>(w.data) + first_row * row_bytes;
+// 32 inputs of one row, a byte each: two times three lines with four steps.
+void pack_w6_row(uint8_t* to, const uint8_t* from) {
+  constexpr uint32_t kLowest = 0x03030303;
+  for (int part = 0; part < 2; part++) {
+    const uint32_t fourth = word_at(from, 4 * part + 3);
+    for (int line = 0; line < 3; line++) {
+      const uint32_t above = fourth >> (2 * line) & kLowest;
+      put_word(to + (3 * part + line) * kTileLine, word_at(from, 4 * part + line) | above << 6);
+    }
+  }
+}
+
+void pack_w8_row(uint8_t* to, const uint8_t* from) {
+  for (int step = 0; step < 8; step++) put_word(to + step * kTileLine, word_at(from, step));
+}
+
+void pack_tile(const Tensor& w, int bits, uint8_t* to, int64_t first_row, int num_rows) {
+  const auto pack_row = bits == 4 ? pack_w4_row : bits == 6 ? pack_w6_row : pack_w8_row;
+  const int64_t input_bits = bits_of(w.dtype);
+  const auto* from = static_cast<const uint8_t*>(w.data) + first_row * w.cols * input_bits / 8;
   for (int64_t k = 0; k < w.cols; k += 32) {
     for (int i = 0; i < num_rows; i++) {
-      if (is_w4) {
-        pack_w4_row(to + k * kTileRows / 2 + 4 * i, from + i * row_bytes + k / 2);
-      } else {
-        for (int step = 0; step < 8; step++) {
-          put_word(to + (k / 4 + step) * kLine + 4 * i, word_at(from + i * row_bytes + k, step));
-        }
-      }
+      pack_row(to + k * kTileRows * bits / 8 + 4 * i, from + (i * w.cols + k) * input_bits / 8);
     }
   }
 }
@@ -74,17 +81,19 @@ WeightTiles::WeightTiles(const Tensor& w)
       num_tiles(quire::num_tiles(w)),
       cols(w.cols),
       group(w.groups.group),
-      bits(has_4_bits(w.dtype) ? 4 : 8) {}
+      bits(bits_of(w.dtype)) {}
 
 bool needs_zeros(const Tensor& w) {
-  const uint8_t middle = has_4_bits(w.dtype) ? 8 : 128;
+  const int middle = 1 << (bits_of(w.dtype) - 1);
   for (int64_t i = 0; i < w.rows * num_groups(w); i++) {
     if (w.groups.zeros[i] != middle) return true;
   }
   return false;
 }
 
-TilePacker::TilePacker(const Tensor& shape, bool has_zeros) : shape_(shape), has_zeros_(has_zeros) {}
+TilePacker::TilePacker(const Tensor& shape, int bits, bool has_zeros) : shape_(shape), has_zeros_(has_zeros) {
+  shape_.dtype = bits == 4 ? DType::kW4Tiles : bits == 6 ? DType::kW6Tiles : DType::kW8Tiles;
+}
 
 size_t TilePacker::bytes() const {
   return static_cast<size_t>(data_bytes(shape_) + scales_bytes(shape_) +
@@ -93,7 +102,7 @@ size_t TilePacker::bytes() const {
 
 void TilePacker::pack(const Tensor& part, int64_t first_row, ThreadPool& pool) const {
   const int64_t tile_groups = kTileRows * num_groups(shape_);
-  const int64_t tile_bytes = shape_.cols * kTileRows / (has_4_bits(shape_.dtype) ? 2 : 1);
+  const int64_t tile_bytes = quire::tile_bytes(shape_);
   const int64_t first_tile = first_row / kTileRows;
   uint8_t* data = memory_ + first_tile * tile_bytes;
   auto* scales = reinterpret_cast<uint16_t*>(memory_ + data_bytes(shape_)) + first_tile * tile_groups;
@@ -107,7 +116,7 @@ void TilePacker::pack(const Tensor& part, int64_t first_row, ThreadPool& pool) c
       std::memset(scales + tile * tile_groups, 0, static_cast<size_t>(tile_groups) * 2);
       if (has_zeros_) std::memset(tile_zeros, 0, static_cast<size_t>(tile_groups));
     }
-    pack_tile(part, data + tile * tile_bytes, row, num_rows);
+    pack_tile(part, bits_of(shape_.dtype), data + tile * tile_bytes, row, num_rows);
     pack_groups(part, scales + tile * tile_groups, tile_zeros, row, num_rows);
   });
 }
@@ -115,7 +124,6 @@ void TilePacker::pack(const Tensor& part, int64_t first_row, ThreadPool& pool) c
 Tensor TilePacker::tiles() const {
   Tensor tiles = shape_;
   tiles.data = memory_;
-  tiles.dtype = has_4_bits(shape_.dtype) ? DType::kW4Tiles : DType::kW8Tiles;
   tiles.groups.scales = nullptr;
   tiles.groups.zeros = has_zeros_ ? memory_ + data_bytes(shape_) + scales_bytes(shape_) : nullptr;
   return tiles;

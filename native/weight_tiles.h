@@ -3,10 +3,12 @@
 // A tile is kTileRows outputs by all inputs; its last rows may be padding, with scales of 0. One memory block
 // holds, each aligned to a cache line:
 //   data    [tiles][cols / 4][16][4] bytes, input 4 * step + j of row i at [step][i][j]: what one dot-product
-//           instruction (vpdpbusd) takes is contiguous. kW4Tiles has two steps in a byte, [tiles][cols / 8],
-//           step 2 * s in the low halves and 2 * s + 1 in the high ones.
+//           instruction (vpdpbusd) takes is contiguous. Fewer bits put more steps into the same lines of 64:
+//           kW4Tiles two into one, the first in the low halves of the bytes and the second in the high ones;
+//           kW6Tiles four into three, of which each has a step in its low 6 bits, and above them 2 bits of
+//           the fourth step, its lowest in the first line.
 //   scales  [tiles][groups][16] f16
-//   zeros   [tiles][groups][16] bytes; left out where all are the middle (8 or 128)
+//   zeros   [tiles][groups][16] bytes; left out where all are the middle (8, 32 or 128)
 // So a step of 16 outputs streams through memory in one direction, and no sum ever runs across lanes.
 #pragma once
 
@@ -20,6 +22,8 @@
 namespace quire {
 
 constexpr int kTileRows = 16;
+// Four bytes of each row.
+constexpr int64_t kTileLine = kTileRows * 4;
 
 // A view of a tensor of tiles.
 struct WeightTiles {
@@ -41,8 +45,11 @@ struct WeightTiles {
   int integer(int64_t row, int64_t col) const {
     const uint8_t* tile = data + row / kTileRows * tile_bytes();
     const int64_t step = col / 4, at = row % kTileRows * 4 + col % 4;
-    if (bits == 8) return tile[step * kTileRows * 4 + at];
-    return tile[step / 2 * kTileRows * 4 + at] >> (step % 2 * 4) & 15;
+    if (bits == 4) return tile[step / 2 * kTileLine + at] >> (step % 2 * 4) & 15;
+    if (bits == 8) return tile[step * kTileLine + at];
+    const uint8_t* line = tile + step / 4 * 3 * kTileLine + at;
+    if (step % 4 < 3) return line[step % 4 * kTileLine] & 63;
+    return line[0] >> 6 | line[kTileLine] >> 6 << 2 | line[2 * kTileLine] >> 6 << 4;
   }
   int zero(int64_t row, int64_t index) const {
     return zeros == nullptr ? middle() : zeros[place_of(row, index)];
@@ -58,8 +65,9 @@ struct WeightTiles {
 // Packs one matrix, some rows at a time.
 class TilePacker {
  public:
-  // `shape` is a kW4 or kW8 matrix; its data is not looked at.
-  TilePacker(const Tensor& shape, bool has_zeros);
+  // `shape` is a kW4 or kW8 matrix; its data is not looked at. 6 bits are those of a kW8 matrix with integers
+  // below 64.
+  TilePacker(const Tensor& shape, int bits, bool has_zeros);
 
   size_t bytes() const;
   // Memory of bytes(), aligned to a cache line, that the tiles go to.
@@ -69,7 +77,7 @@ class TilePacker {
   Tensor tiles() const;
 
  private:
-  Tensor shape_;
+  Tensor shape_;  // with the form of the tiles
   bool has_zeros_;
   uint8_t* memory_ = nullptr;
 };

@@ -16,7 +16,7 @@
 
 #include "adapters.h"
 #include "float16.h"
-#include "int8_rounding.h"
+#include "integer_rounding.h"
 #include "philox.h"
 
 namespace quire {
@@ -24,6 +24,8 @@ namespace quire {
 namespace {
 
 constexpr int64_t kElementsPerPiece = 1 << 16;
+// Of the output head, behind layers of integers.
+constexpr int kHeadBits = 6;
 
 struct Slot {
   const char* name;
@@ -104,7 +106,7 @@ int64_t weight_bytes(const Tensor& w) {
   if (!is_integer(w.dtype)) return count * static_cast<int64_t>(dtype_size(w.dtype));
   const int64_t groups = count / w.groups.group;
   const int64_t scale_bytes = is_tiled(w.dtype) ? 2 : 4;
-  return count / (has_4_bits(w.dtype) ? 2 : 1) + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
+  return count * bits_of(w.dtype) / 8 + groups * (scale_bytes + (w.groups.zeros == nullptr ? 0 : 1));
 }
 
 std::string gib_text(double bytes) {
@@ -166,27 +168,28 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
   };
   const int64_t vocab = config.vocab_size, hidden = config.hidden_size;
   // With integer weights in the layers, a head in 16 bits would be most of what a step reads.
-  const bool int8_layers = options.quantization == Quantization::kInt8;
+  const int layer_bits = options.quantization == Quantization::kInt8 ? 8 : 0;
   const bool has_integers = std::any_of(files.tensors.begin(), files.tensors.end(),
                                         [](const TensorSource& source) { return is_integer(source.dtype); });
-  const bool int8_head = int8_layers || (options.quantization == Quantization::kAuto && has_integers &&
-                                         backend.has_int8_activations());
-  const auto placed = [&](const TensorSource& source, bool is_required, bool in_int8) {
-    return put(find(source, is_required), backend, in_int8);
+  const bool rounds_head =
+      options.quantization == Quantization::kAuto && has_integers && backend.has_int8_activations();
+  const int head_bits = rounds_head ? kHeadBits : layer_bits;
+  const auto placed = [&](const TensorSource& source, bool is_required, int rounded_bits) {
+    return put(find(source, is_required), backend, rounded_bits);
   };
-  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true, false);
-  final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true, false);
-  lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false, int8_head);
-  if (!lm_head) lm_head = int8_head ? put(embed_tokens, backend, true) : embed_tokens;
+  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true, 0);
+  final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true, 0);
+  lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false, head_bits);
+  if (!lm_head) lm_head = head_bits > 0 ? put(embed_tokens, backend, head_bits) : embed_tokens;
   layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; layer++) {
-    place_layer(layer, config, backend, int8_layers, find);
+    place_layer(layer, config, backend, layer_bits, find);
     passing_.clear();
     forget_pages();
   }
 }
 
-void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend, bool in_int8,
+void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend, int rounded_bits,
                           const std::function<Tensor(const TensorSource&, bool)>& find) {
   LayerWeights& w = layers[layer];
   const std::vector<Slot> slots = layer_slots(config);
@@ -194,7 +197,7 @@ void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend
     w.*slot.tensor = find(source_of(slot.name, layer, -1, slot.rows, slot.cols), slot.is_required);
   }
   const auto joins = [&](const Tensor& part) {
-    return part && backend.joins(in_int8 && can_round_to_int8(part) ? DType::kW8 : part.dtype);
+    return part && backend.joins(rounded_bits > 0 && can_be_rounded(part) ? DType::kW8 : part.dtype);
   };
   if (joins(w.q_proj)) {
     join_matrices(w.qkv_proj, w.qkv_bias, {&w.q_proj, &w.k_proj, &w.v_proj},
@@ -204,14 +207,14 @@ void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend
     join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias});
   }
   for (const Slot& slot : slots) {
-    w.*slot.tensor = put(w.*slot.tensor, backend, in_int8 && projection_of(slot.name) >= 0);
+    w.*slot.tensor = put(w.*slot.tensor, backend, projection_of(slot.name) >= 0 ? rounded_bits : 0);
   }
   for (Tensor* joined : {&w.qkv_proj, &w.qkv_bias, &w.gate_up_proj, &w.gate_up_bias})
-    *joined = put(*joined, backend, in_int8);
+    *joined = put(*joined, backend, rounded_bits);
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   for (int expert = 0; expert < config.num_experts; expert++) {
     const auto placed = [&](const char* slot, int64_t rows, int64_t cols) {
-      return put(find(source_of(slot, layer, expert, rows, cols), true), backend, in_int8);
+      return put(find(source_of(slot, layer, expert, rows, cols), true), backend, rounded_bits);
     };
     w.expert_gate.push_back(placed("gate_proj", inner, hidden));
     w.expert_up.push_back(placed("up_proj", inner, hidden));
@@ -286,10 +289,10 @@ Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, c
   return host;
 }
 
-Tensor Weights::put(const Tensor& host, Backend& backend, bool in_int8) {
+Tensor Weights::put(const Tensor& host, Backend& backend, int rounded_bits) {
   if (!host) return host;
-  const Tensor placed =
-      in_int8 && can_round_to_int8(host) ? backend.place_in_int8(host) : backend.place(host);
+  const Tensor placed = rounded_bits > 0 && can_be_rounded(host) ? backend.place_rounded(host, rounded_bits)
+                                                                 : backend.place(host);
   const auto of_host = [&](const Mapping& mapping) {
     const char* start = static_cast<const char*>(mapping.data);
     return host.data >= start && host.data < start + mapping.size;

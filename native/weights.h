@@ -66,10 +66,11 @@ class Weights {
 
   void map_file(const std::string& path);
   // `find` gives a tensor in the host's memory, nothing if it is missing and not required.
-  void place_layer(int layer, const ModelConfig& config, Backend& backend, bool in_int8,
+  void place_layer(int layer, const ModelConfig& config, Backend& backend, int rounded_bits,
                    const std::function<Tensor(const TensorSource&, bool)>& find);
-  // Takes the tensor of a place in the model to the backend, in 8 bits if it can be; the place may be empty.
-  Tensor put(const Tensor& host, Backend& backend, bool in_int8 = false);
+  // Takes the tensor of a place in the model to the backend, rounded to so many bits if it can be and they
+  // are not 0; the place may be empty.
+  Tensor put(const Tensor& host, Backend& backend, int rounded_bits = 0);
   // In the host's memory, as the backend wants it.
   Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                  const Backend& backend);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backend.h"
-#include "int8_rounding.h"
+#include "integer_rounding.h"
 #include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
@@ -90,7 +90,7 @@ class CpuBackend : public Backend {
   bool joins(DType form) const override { return rounds_activations_ && is_integer(form); }
   bool has_int8_activations() const override { return rounds_activations_; }
   Tensor place(const Tensor& host) override;
-  Tensor place_in_int8(const Tensor& host) override;
+  Tensor place_rounded(const Tensor& host, int bits) override;
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
   void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
@@ -106,8 +106,8 @@ class CpuBackend : public Backend {
     placed_.emplace_back(memory, bytes);
     return memory;
   }
-  Tensor place_in_tiles(const Tensor& host);
-  Tensor place_in_rows(const Tensor& host);
+  Tensor place_in_tiles(const Tensor& host, int bits);
+  Tensor place_in_rows(const Tensor& host, int bits);
 
   const Ops* const ops_;
   ThreadPool pool_;
@@ -117,23 +117,23 @@ class CpuBackend : public Backend {
 
 Tensor CpuBackend::place(const Tensor& host) {
   if (!is_integer(host.dtype) || !rounds_activations_) return host;
-  TilePacker packer(host, needs_zeros(host));
+  TilePacker packer(host, bits_of(host.dtype), needs_zeros(host));
   packer.start(place_memory(packer.bytes()));
   packer.pack(host, 0, pool_);
   return packer.tiles();
 }
 
-Tensor CpuBackend::place_in_int8(const Tensor& host) {
-  return rounds_activations_ ? place_in_tiles(host) : place_in_rows(host);
+Tensor CpuBackend::place_rounded(const Tensor& host, int bits) {
+  return rounds_activations_ ? place_in_tiles(host, bits) : place_in_rows(host, bits);
 }
 
 // Some rows at a time, so that a whole copy never lies between the matrix and its tiles.
-Tensor CpuBackend::place_in_tiles(const Tensor& host) {
+Tensor CpuBackend::place_in_tiles(const Tensor& host, int bits) {
   constexpr int64_t kRows = 1024;
   static_assert(kRows % kTileRows == 0, "parts begin with a tile");
-  const int group = int8_group(host.cols);
+  const int group = rounding_group(host.cols);
   const Tensor shape = {nullptr, DType::kW8, host.rows, host.cols, {nullptr, nullptr, group}};
-  TilePacker packer(shape, false);
+  TilePacker packer(shape, bits, false);
   packer.start(place_memory(packer.bytes()));
   const int64_t part_rows = std::min(host.rows, kRows);
   std::vector<uint8_t> data(static_cast<size_t>(part_rows * host.cols));
@@ -142,20 +142,20 @@ Tensor CpuBackend::place_in_tiles(const Tensor& host) {
   Tensor part = {data.data(), DType::kW8, 0, host.cols, {scales.data(), zeros.data(), group}};
   for (int64_t row = 0; row < host.rows; row += kRows) {
     part.rows = std::min(kRows, host.rows - row);
-    round_to_int8(host, row, part, pool_);
+    round_to_integers(host, bits, row, part, pool_);
     packer.pack(part, row, pool_);
   }
   return packer.tiles();
 }
 
-Tensor CpuBackend::place_in_rows(const Tensor& host) {
-  const int group = int8_group(host.cols);
+Tensor CpuBackend::place_in_rows(const Tensor& host, int bits) {
+  const int group = rounding_group(host.cols);
   const auto count = static_cast<size_t>(host.rows * host.cols);
   auto* data = static_cast<uint8_t*>(place_memory(count));
   auto* scales = static_cast<float*>(place_memory(count / group * sizeof(float)));
   auto* zeros = static_cast<uint8_t*>(place_memory(count / group));
   const Tensor rounded = {data, DType::kW8, host.rows, host.cols, {scales, zeros, group}};
-  round_to_int8(host, 0, rounded, pool_);
+  round_to_integers(host, bits, 0, rounded, pool_);
   return rounded;
 }
 

@@ -19,6 +19,14 @@ inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(uint8_t* p, Bytes b) { _mm512_storeu_si512(p, b); }
 inline Bytes low_halves(Bytes b) { return _mm512_and_si512(b, _mm512_set1_epi8(15)); }
 inline Bytes high_halves(Bytes b) { return low_halves(_mm512_srli_epi16(b, 4)); }
+inline Bytes low_six(Bytes b) { return _mm512_and_si512(b, _mm512_set1_epi8(63)); }
+// Six bits of the top two of each.
+inline Bytes join_tops(Bytes a, Bytes b, Bytes c) {
+  constexpr int kAndOr = 0xea;  // first & second | third
+  const Bytes low = _mm512_and_si512(_mm512_srli_epi16(a, 6), _mm512_set1_epi8(3));
+  const Bytes mid = _mm512_ternarylogic_epi32(_mm512_srli_epi16(b, 4), _mm512_set1_epi8(12), low, kAndOr);
+  return _mm512_ternarylogic_epi32(_mm512_srli_epi16(c, 2), _mm512_set1_epi8(48), mid, kAndOr);
+}
 inline Sums load_zeros(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -51,6 +59,13 @@ inline Bytes load_bytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpre
 inline void store_bytes(uint8_t* p, Bytes b) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), b); }
 inline Bytes low_halves(Bytes b) { return _mm256_and_si256(b, _mm256_set1_epi8(15)); }
 inline Bytes high_halves(Bytes b) { return low_halves(_mm256_srli_epi16(b, 4)); }
+inline Bytes low_six(Bytes b) { return _mm256_and_si256(b, _mm256_set1_epi8(63)); }
+inline Bytes join_tops(Bytes a, Bytes b, Bytes c) {
+  const Bytes low = _mm256_and_si256(_mm256_srli_epi16(a, 6), _mm256_set1_epi8(3));
+  const Bytes mid = _mm256_and_si256(_mm256_srli_epi16(b, 4), _mm256_set1_epi8(12));
+  const Bytes high = _mm256_and_si256(_mm256_srli_epi16(c, 2), _mm256_set1_epi8(48));
+  return _mm256_or_si256(_mm256_or_si256(low, mid), high);
+}
 inline Sums load_zeros(const uint8_t* p) {
   return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
 }
@@ -118,6 +133,12 @@ inline Bytes low_halves(const Bytes& b) {
 }
 inline Bytes high_halves(const Bytes& b) {
   return each_byte([&](int i) { return b.lane[i] >> 4; });
+}
+inline Bytes low_six(const Bytes& b) {
+  return each_byte([&](int i) { return b.lane[i] & 63; });
+}
+inline Bytes join_tops(const Bytes& a, const Bytes& b, const Bytes& c) {
+  return each_byte([&](int i) { return a.lane[i] >> 6 | b.lane[i] >> 6 << 2 | c.lane[i] >> 6 << 4; });
 }
 inline Sums load_zeros(const uint8_t* p) {
   return each_sum([=](int i) { return int32_t{p[i]}; });

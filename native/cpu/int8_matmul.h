@@ -57,9 +57,25 @@ struct Strip {
   const uint8_t* zeros;  // null: all are the middle
 };
 
-constexpr int64_t kStepBytes = kTileRows * 4;
+// The fewest lines of a strip that hold whole steps (weight_tiles.h).
+template <int kBits>
+struct Lines {
+  static constexpr int kCount = kBits == 6 ? 3 : 1;
+  static constexpr int kSteps = kCount * 8 / kBits;
+  static constexpr int64_t kSize = kCount * kTileLine;
 
-// Of 4-bit weights two steps share a byte.
+  Bytes bytes[kCount];
+
+  void load(const uint8_t* data) {
+    for (int i = 0; i < kCount; i++) bytes[i] = load_bytes(data + i * kTileLine);
+  }
+  Bytes step(int i) const {
+    if (kBits == 4) return i == 0 ? low_halves(bytes[0]) : high_halves(bytes[0]);
+    if (kBits == 6) return i < 3 ? low_six(bytes[i]) : join_tops(bytes[0], bytes[1], bytes[kCount - 1]);
+    return bytes[0];
+  }
+};
+
 template <int kBits, int kStrips, int kTokens>
 inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
                        const QuantisedRows& x, int64_t token) {
@@ -67,7 +83,7 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
   const int8_t* q = x.q + token * x.cols;
   const float* x_scales = x.scales + token * groups;
   const int32_t* negated_sums = x.negated_sums + token * groups;
-  const int64_t group_bytes = x.group * kBits / 32 * kStepBytes;
+  const int64_t group_bytes = x.group * kBits / 32 * kTileLine;
   // The strips after these are brought closer meanwhile.
   const int64_t ahead = groups * group_bytes * kStrips * kWidth / kTileRows;
   Vec acc[kStrips][kTokens];
@@ -82,26 +98,24 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
       for (int t = 0; t < kTokens; t++) sums[s][t] = start_sums<kBits>(zeros, negated_sums[t * groups + g]);
     }
     const int8_t* inputs = q + g * x.group;
-    for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kStepBytes) {
-      Bytes bytes[kStrips];
+    for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += Lines<kBits>::kSize) {
+      Lines<kBits> lines[kStrips];
       for (int s = 0; s < kStrips; s++) {
-        bytes[s] = load_bytes(strips[s].data + at);
-        if (kTokens > 1) prefetch(strips[s].data + at + ahead);
+        lines[s].load(strips[s].data + at);
+        for (int64_t line = 0; kTokens > 1 && line < Lines<kBits>::kSize; line += kTileLine) {
+          prefetch(strips[s].data + at + ahead + line);
+        }
       }
-      if (kBits == 4) {
-        for (int s = 0; s < kStrips; s++) {
-          const Bytes low = low_halves(bytes[s]);
-          for (int t = 0; t < kTokens; t++) sums[s][t] = dot<kBits>(sums[s][t], low, inputs + t * x.cols);
-          bytes[s] = high_halves(bytes[s]);
+      for (int step = 0; step < Lines<kBits>::kSteps; step++) {
+        Bytes weights[kStrips];
+        for (int s = 0; s < kStrips; s++) weights[s] = lines[s].step(step);
+        for (int t = 0; t < kTokens; t++) {
+          for (int s = 0; s < kStrips; s++) {
+            sums[s][t] = dot<kBits>(sums[s][t], weights[s], inputs + t * x.cols);
+          }
         }
         inputs += 4;
       }
-      for (int t = 0; t < kTokens; t++) {
-        for (int s = 0; s < kStrips; s++) {
-          sums[s][t] = dot<kBits>(sums[s][t], bytes[s], inputs + t * x.cols);
-        }
-      }
-      inputs += 4;
     }
     for (int s = 0; s < kStrips; s++) {
       const Vec scales = load<F16>(strips[s].scales + g * kTileRows);
@@ -197,6 +211,8 @@ inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
   for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {
       matmul.run<4>(row, last_row, first, last);
+    } else if (matmul.weight.bits == 6) {
+      matmul.run<6>(row, last_row, first, last);
     } else {
       matmul.run<8>(row, last_row, first, last);
     }

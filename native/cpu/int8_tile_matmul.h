@@ -41,10 +41,13 @@ inline const uint8_t* group_bytes(uint8_t* memory, const Strip& strip, int64_t g
   const int64_t size = int64_t{group} * kTileRows * kBits / 8;
   const uint8_t* packed = strip.data + g * size;
   if (kBits == 8) return packed;
-  for (int64_t i = 0; i < size; i += kStepBytes) {
-    const Bytes both = load_bytes(packed + i);
-    store_bytes(memory + 2 * i, low_halves(both));
-    store_bytes(memory + 2 * i + kStepBytes, high_halves(both));
+  uint8_t* to = memory;
+  for (int64_t i = 0; i < size; i += Lines<kBits>::kSize) {
+    Lines<kBits> lines;
+    lines.load(packed + i);
+    for (int step = 0; step < Lines<kBits>::kSteps; step++, to += kTileLine) {
+      store_bytes(to, lines.step(step));
+    }
   }
   return memory;
 }
@@ -59,11 +62,11 @@ inline void multiply_group(TileWork& work, const uint8_t* const* weights, const 
   clear_tile<2>();
   clear_tile<3>();
   for (int k = 0; k < group; k += depth) {
-    load_tile<6>(weights[0] + k * kTileRows, kStepBytes);
+    load_tile<6>(weights[0] + k * kTileRows, kTileLine);
     load_tile<4>(q + k, stride);
     dot_int8<0, 4, 6>();
     if constexpr (kStrips == 2) {
-      load_tile<7>(weights[1] + k * kTileRows, kStepBytes);
+      load_tile<7>(weights[1] + k * kTileRows, kTileLine);
       dot_int8<1, 4, 7>();
     }
     if constexpr (kTokenTiles == 2) {
@@ -154,6 +157,8 @@ inline void int8_tile_matmul(const MatmulArgs& a, ThreadPool& pool) {
   for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {
       matmul.piece<4>(row, last_row, first, last);
+    } else if (matmul.weight.bits == 6) {
+      matmul.piece<6>(row, last_row, first, last);
     } else {
       matmul.piece<8>(row, last_row, first, last);
     }

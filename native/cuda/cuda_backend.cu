@@ -122,8 +122,8 @@ class CudaBackend : public Backend {
     return stream_.compute_capability >= cuda::kF8Capability && cuda::can_multiply_f8(rows, cols);
   }
   Tensor place(const Tensor& host) override;
-  Tensor place_in_int8(const Tensor&) override {
-    throw std::runtime_error("weights in 8 bits need the CPU: set --quantization to auto");
+  Tensor place_rounded(const Tensor&, int) override {
+    throw std::runtime_error("weights rounded to integers need the CPU: set --quantization to auto");
   }
   bool is_async() const override { return true; }
   const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;

@@ -78,7 +78,7 @@ function toBenchOptions(values: OptionValues): OpBenchOptions {
 /** The instruction that bounds the op. */
 function computeRoof({ op, weights }: OpFigures, roofs: CpuRoofs, roundsActivations: boolean): number {
   if (op !== 'matmul') return roofs.f32Fma;
-  if (weights === 'w4' || weights === 'w8') return roundsActivations ? roofs.int8Dot : roofs.f32Fma;
+  if (weights?.startsWith('w')) return roundsActivations ? roofs.int8Dot : roofs.f32Fma;
   return weights === 'bf16' && roofs.bf16Dot > 0 ? roofs.bf16Dot : roofs.f32Fma;
 }
 

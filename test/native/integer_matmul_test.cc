@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "int8_rounding.h"
+#include "integer_rounding.h"
 #include "matmul_cases.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
@@ -13,12 +13,13 @@ namespace quire::test {
 
 namespace {
 
-// A random kW4 or kW8 matrix whose scales f16 has too.
+// A random kW4 or kW8 matrix whose scales f16 has too, with integers of so many bits.
 struct IntegerMatrix {
-  IntegerMatrix(Run& run, DType dtype, int rows, int cols, int group, bool has_zeros) {
-    const int top = dtype == DType::kW4 ? 16 : 256;
+  IntegerMatrix(Run& run, int bits, int rows, int cols, int group, bool has_zeros) {
+    const DType dtype = bits == 4 ? DType::kW4 : DType::kW8;
+    const int top = 1 << bits;
     data.resize(static_cast<size_t>(rows) * cols / (dtype == DType::kW4 ? 2 : 1));
-    for (uint8_t& byte : data) byte = static_cast<uint8_t>(run.below(256));
+    for (uint8_t& byte : data) byte = static_cast<uint8_t>(run.below(bits == 6 ? top : 256));
     zeros.resize(static_cast<size_t>(rows) * (cols / group));
     for (uint8_t& zero : zeros) zero = static_cast<uint8_t>(has_zeros ? run.below(top) : top / 2);
     scales = run.values(static_cast<int64_t>(zeros.size()));
@@ -33,8 +34,8 @@ struct IntegerMatrix {
 };
 
 struct Tiles {
-  Tiles(const Tensor& matrix, ThreadPool& pool) : memory(nullptr, std::free) {
-    TilePacker packer(matrix, needs_zeros(matrix));
+  Tiles(const Tensor& matrix, int bits, bool has_zeros, ThreadPool& pool) : memory(nullptr, std::free) {
+    TilePacker packer(matrix, bits, has_zeros);
     memory.reset(std::aligned_alloc(64, packer.bytes()));
     std::memset(memory.get(), 0xff, packer.bytes());
     packer.start(memory.get());
@@ -81,14 +82,13 @@ void check_tiles(Run& run, const IntegerMatrix& matrix, const WeightTiles& tiles
 }
 
 struct Case {
-  DType dtype;
-  int group, groups, outputs, tokens;
+  int bits, group, groups, outputs, tokens;
 };
 
 void test_plain(Run& run, const Ops& ops, const Case& c) {
   ThreadPool one(1), three(3);
   const int inputs = c.group * c.groups;
-  const IntegerMatrix matrix(run, c.dtype, c.outputs, inputs, c.group, true);
+  const IntegerMatrix matrix(run, c.bits, c.outputs, inputs, c.group, true);
   const std::vector<float> x = run.values(c.tokens * inputs);
   std::vector<float> expected(c.tokens * c.outputs), found(expected), again(expected);
   const Tensor& w = matrix.tensor;
@@ -107,8 +107,10 @@ void test_plain(Run& run, const Ops& ops, const Case& c) {
 void test_tiles(Run& run, const Ops& ops, const Case& c) {
   ThreadPool one(1), three(3);
   const int inputs = c.group * c.groups, x_stride = inputs + 5, stride = c.outputs + 3;
-  const IntegerMatrix matrix(run, c.dtype, c.outputs, inputs, c.group, run.below(2) == 0);
-  const Tiles tiles(matrix.tensor, three);
+  const bool has_zeros = run.below(2) == 0;
+  const IntegerMatrix matrix(run, c.bits, c.outputs, inputs, c.group, has_zeros);
+  run.check(c.bits == 6 || has_zeros || !needs_zeros(matrix.tensor), "zeros in the middle are left out");
+  const Tiles tiles(matrix.tensor, c.bits, has_zeros, three);
   check_tiles(run, matrix, WeightTiles(tiles.tensor));
   const Matrix bias(run, 1, c.outputs, DType::kF32);
   const Tensor* b = run.below(2) == 0 ? &bias.tensor : nullptr;
@@ -138,20 +140,21 @@ void test_tiles(Run& run, const Ops& ops, const Case& c) {
   }
 }
 
-void check_rounding(Run& run, DType dtype, int cols) {
+void check_rounding(Run& run, DType dtype, int bits, int cols) {
   ThreadPool two(2);
-  const int rows = 5, first = 2, group = int8_group(cols);
+  const int rows = 5, first = 2, group = rounding_group(cols);
   const Matrix matrix(run, rows, cols, dtype);
   std::vector<uint8_t> data((rows - first) * cols), zeros((rows - first) * cols / group);
   std::vector<float> scales(zeros.size());
   const Tensor out = {data.data(), DType::kW8, rows - first, cols, {scales.data(), zeros.data(), group}};
-  round_to_int8(matrix.tensor, first, out, two);
+  round_to_integers(matrix.tensor, bits, first, out, two);
   for (int64_t row = 0; row < out.rows; row++) {
     for (int64_t col = 0; col < cols; col++) {
       const double step = scales[(row * cols + col) / group];
       // Half a step, and what the largest loses when the scale is rounded to f16.
       run.near(matrix_element(out, row, col), matrix.at((row + first) * cols + col), step * (0.5 + 0.07),
-               "a weight in 8 bits");
+               "a rounded weight");
+      run.check(integer_element(out, row, col) < 1 << bits, "a rounded weight has its bits");
     }
   }
 }
@@ -159,26 +162,28 @@ void check_rounding(Run& run, DType dtype, int cols) {
 }  // namespace
 
 void test_integer_matmul(Run& run, const Ops& ops) {
-  for (DType dtype : {DType::kW4, DType::kW8}) {
+  for (int bits : {4, 6, 8}) {
     for (int group : {32, 64, 96, 128}) {
       for (int groups : {1, 3}) {
         for (int outputs : {1, 8, 16, 33, 70, 130}) {
           for (int tokens : {1, 2, 5, 6, 7, 15, 16, 17}) {
-            const Case c = {dtype, group, groups, outputs, tokens};
-            test_plain(run, ops, c);
+            const Case c = {bits, group, groups, outputs, tokens};
+            if (bits != 6) test_plain(run, ops, c);
             test_tiles(run, ops, c);
           }
         }
       }
       // More than one piece of tokens, the last of three tiles.
-      test_tiles(run, ops, {dtype, group, 2, 40, 173});
+      test_tiles(run, ops, {bits, group, 2, 40, 173});
     }
   }
 }
 
-void test_int8_rounding(Run& run, const Ops&) {
+void test_integer_rounding(Run& run, const Ops&) {
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-    for (int cols : {96, 320, 384}) check_rounding(run, dtype, cols);
+    for (int bits : {6, 8}) {
+      for (int cols : {96, 320, 384}) check_rounding(run, dtype, bits, cols);
+    }
   }
 }
 

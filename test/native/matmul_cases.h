@@ -9,6 +9,6 @@
 namespace quire::test {
 
 void test_integer_matmul(Run& run, const Ops& ops);
-void test_int8_rounding(Run& run, const Ops&);
+void test_integer_rounding(Run& run, const Ops&);
 
 }  // namespace quire::test

@@ -324,7 +324,7 @@ int main(int argc, char** argv) {
       {"matmul", test_matmul_in_bf16},
       {"adapters", test_lora_matmul},
       {"integers", test_integer_matmul},
-      {"rounding", test_int8_rounding},
+      {"rounding", test_integer_rounding},
       {"embed_and_gather", test_embed_and_gather},
       {"rms_norm", test_rms_norm},
       {"rms_norm", test_rms_norm_alone},

@@ -67,7 +67,7 @@ describe('quire bench', () => {
 
   it('ops: every op at every number of rows, beside roofs', async () => {
     const { stdout, figures } = await bench(
-      `ops ${demo} --weights bf16 --weights w8 --weights w4 --rows 1 --rows 5 --group-size 32 --seconds 0`,
+      `ops ${demo} --weights bf16 --weights w8 --weights w6 --weights w4 --rows 1 --rows 5 --group-size 32 --seconds 0`,
     );
     for (const [name, roof] of Object.entries(figures.roofs)) {
       if (name !== 'bf16Dot') expect(roof, name).toBeGreaterThan(0);
@@ -79,7 +79,7 @@ describe('quire bench', () => {
       expect([1, 5]).toContain(row.rows);
     }
     const forms = figures.figures.map(({ weights }: { weights: string | null }) => weights);
-    expect(new Set(forms)).toEqual(new Set(['bf16', 'w8', 'w4', null]));
+    expect(new Set(forms)).toEqual(new Set(['bf16', 'w8', 'w6', 'w4', null]));
   });
 
   it('counts what a call reads and computes', async () => {
