@@ -55,7 +55,7 @@ describe('flags and variables', () => {
       /^--num-iters: found "x", allowed: a whole number from 1 to 100000$/,
     ],
     ['bench ops --op softmax', {}, /^--op: found "softmax", allowed: matmul, attention_decode/],
-    ['bench ops --weights w5', {}, /^--weights: found "w5", allowed: f32, bf16, f16, w8, w4/],
+    ['bench ops --weights w5', {}, /^--weights: found "w5", allowed: f32, bf16, f16, w8, w6, w4/],
     ['bench ops --rows -1', {}, /^--rows: found "-1", allowed: a whole number from 1 to 8192$/],
     ['bench ops /nonexistent', {}, /^\/nonexistent is not a model folder$/],
   ];

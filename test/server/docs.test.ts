@@ -24,7 +24,6 @@ describe('docs', () => {
   it('metrics.md lists every vllm: metric, and no other', async () => {
     const metrics = new Metrics('m', 1000);
     metrics.setEngine({ blockSize: 16, numBlocks: 10, maxNumSeqs: 4 } as never, true);
-    metrics.setSpeculation(1);
     metrics.setSleepState(() => false);
     metrics.setSpeculation(3);
     metrics.setAdapters(4, () => ({ running: [], waiting: [] }));
