@@ -31,8 +31,8 @@ const shared = {
 };
 
 /**
- * Longer than a list may be, so that what is wrong with one is said by sourcesOf: of a union a validator can only say
- * that nothing fits.
+ * More than a list may have: that is said by sourcesOf, since of a union a validator can only say that nothing
+ * fits.
  */
 const list = { minItems: 1, maxItems: 1_000_000, description: `At most ${maxInputs}.` };
 const input = Type.Union([oneText, Type.Array(oneText, list), tokenIds, Type.Array(tokenIds, list)]);
