@@ -31,8 +31,8 @@ const shared = {
 };
 
 /**
- * More than a list may have: that is said by sourcesOf, since of a union a validator can only say that nothing
- * fits.
+ * Lists may be longer here than sourcesOf lets them be, which says so: of a union a validator can only say that
+ * nothing fits.
  */
 const list = { minItems: 1, maxItems: 1_000_000, description: `At most ${maxInputs}.` };
 const input = Type.Union([oneText, Type.Array(oneText, list), tokenIds, Type.Array(tokenIds, list)]);
