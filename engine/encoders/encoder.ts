@@ -45,8 +45,8 @@ export interface EncoderApi {
   /** Tokens of each input, in order. Rejects with PromptError when one takes too long. */
   tokenize(tasks: readonly TokenizeTask[], signal: AbortSignal): Promise<EncoderInput[]>;
   /**
-   * A classifier's logits, or an embedder's pooled states, of each input. Every input has 1 to `maxTokens` tokens of the
-   * vocabulary. Rejects with EncoderQueueFullError, or the signal's reason.
+   * A classifier's logits, or an embedder's pooled states, of each input. Every input has 1 to `maxTokens`
+   * tokens of the vocabulary. Rejects with EncoderQueueFullError, or the signal's reason.
    */
   run(inputs: readonly EncoderInput[], signal: AbortSignal): Promise<Float32Array[]>;
   /** Nobody waits for it. */

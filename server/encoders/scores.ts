@@ -1,4 +1,5 @@
-// From a model's numbers to scores: a classifier's logits through its activation, two embeddings by their cosine.
+// From a model's numbers to scores: a classifier's logits through its activation, two embeddings by their
+// cosine.
 
 import { cosine, type EncoderApi } from '../../engine/engine.ts';
 import { encodeInputs, numTokensOf, runEncoder, type Source } from './inputs.ts';
