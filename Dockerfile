@@ -12,7 +12,10 @@ COPY native ./native
 COPY engine ./engine
 COPY server ./server
 COPY test/native ./test/native
-RUN npm ci && npm prune --omit=dev
+RUN npm ci && npm prune --omit=dev \
+    # onnxruntime-node comes with its libraries for every platform.
+    && cd node_modules/onnxruntime-node/bin/napi-v6 && rm -rf darwin win32 \
+    && find linux -mindepth 1 -maxdepth 1 ! -name "$(node -p process.arch)" -exec rm -r {} +
 
 FROM node:${NODE_VERSION}-bookworm-slim AS node
 

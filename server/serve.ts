@@ -203,10 +203,16 @@ export async function serve(model: string | null, values: OptionValues): Promise
       `listening on ${values.host} without an API key: everyone who reaches this port may use it (--api-key)`,
     );
   }
-  return untilEnd(app, engine, logger, (values['shutdown-timeout'] as number) * 1000);
+  return untilEnd(app, engine, [...encoders.values()], logger, (values['shutdown-timeout'] as number) * 1000);
 }
 
-async function untilEnd(app: App, engine: Engine, logger: Logger, drainMs: number): Promise<number> {
+async function untilEnd(
+  app: App,
+  engine: Engine,
+  encoders: readonly Encoder[],
+  logger: Logger,
+  drainMs: number,
+): Promise<number> {
   const signal = new Promise<NodeJS.Signals>((resolveSignal) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, resolveSignal);
   });
@@ -221,15 +227,15 @@ async function untilEnd(app: App, engine: Engine, logger: Logger, drainMs: numbe
   process.once('SIGINT', () => process.exit(130));
   logger.info(`${end}: draining for at most ${drainMs / 1000} s`);
   app.drain();
-  await drained(engine, drainMs);
-  await engine.close();
+  await drained(() => engine.numOpenRequests === 0 && encoders.every(({ isIdle }) => isIdle), drainMs);
+  await Promise.all([engine.close(), ...encoders.map((encoder) => encoder.close())]);
   await closeWithin(app, 1000);
   return 0;
 }
 
-async function drained(engine: Engine, limitMs: number): Promise<void> {
+async function drained(isIdle: () => boolean, limitMs: number): Promise<void> {
   const end = Date.now() + limitMs;
-  while (engine.numOpenRequests > 0 && Date.now() < end) await new Promise((done) => setTimeout(done, 20));
+  while (!isIdle() && Date.now() < end) await new Promise((done) => setTimeout(done, 20));
 }
 
 /** Answers under way get a moment to reach their clients; idle connections do not hold the process. */

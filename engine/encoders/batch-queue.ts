@@ -1,5 +1,5 @@
-// Inputs that wait for an encoder, whoever sent them, and which of them run together: the one that came first,
-// and those most like it in length, because a batch is padded to its longest.
+// Inputs that wait for an encoder, whoever sent them, and which of them run together: the one that came
+// first, and those most like it in length, because a batch is padded to its longest.
 
 import type { EncoderInput } from './encoder-messages.ts';
 

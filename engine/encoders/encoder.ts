@@ -1,5 +1,5 @@
-// An encoder beside the language model: an embedder, a cross-encoder or a classifier. One thread makes tokens,
-// one runs the model, and requests that come meanwhile share its next run.
+// An encoder beside the language model: an embedder, a cross-encoder or a classifier. One thread makes
+// tokens, one runs the model, and requests that come meanwhile share its next run.
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -45,10 +45,12 @@ export interface EncoderApi {
   /** Tokens of each input, in order. Rejects with PromptError when one takes too long. */
   tokenize(tasks: readonly TokenizeTask[], signal: AbortSignal): Promise<EncoderInput[]>;
   /**
-   * A classifier's logits, or an embedder's pooled states, of each input. Every input has 1 to `maxTokens` tokens of the
-   * vocabulary. Rejects with EncoderQueueFullError, or the signal's reason.
+   * A classifier's logits, or an embedder's pooled states, of each input. Every input has 1 to `maxTokens`
+   * tokens of the vocabulary. Rejects with EncoderQueueFullError, or the signal's reason.
    */
   run(inputs: readonly EncoderInput[], signal: AbortSignal): Promise<Float32Array[]>;
+  /** Nobody waits for it. */
+  readonly isIdle: boolean;
   close(): Promise<void>;
 }
 
@@ -77,6 +79,7 @@ export class Encoder implements EncoderApi {
   readonly #model: Tinypool;
   readonly #queue = new BatchQueue(maxBatchTokens);
   #isRunning = false;
+  #numOpen = 0;
 
   /** Reads the folder, starts the threads and tries both. Throws ModelError in one line. */
   static async open(folder: string): Promise<Encoder> {
@@ -112,6 +115,10 @@ export class Encoder implements EncoderApi {
     this.#model = model;
   }
 
+  get isIdle(): boolean {
+    return this.#numOpen === 0;
+  }
+
   async tokenize(tasks: readonly TokenizeTask[], signal: AbortSignal): Promise<EncoderInput[]> {
     const inputs: EncoderInput[] = [];
     for (let i = 0; i < tasks.length; i += tokenizeWindow) {
@@ -139,11 +146,13 @@ export class Encoder implements EncoderApi {
       for (const { reject } of items) reject(signal.reason);
     };
     signal.addEventListener('abort', leave, { once: true });
+    this.#numOpen++;
     this.#queue.add(items);
     this.#runAll();
     try {
       return await Promise.all(outputs);
     } finally {
+      this.#numOpen--;
       signal.removeEventListener('abort', leave);
     }
   }
@@ -212,7 +221,13 @@ async function openModel(model: Tinypool, { onnxPath }: EncoderFiles): Promise<O
   try {
     return await model.run({ type: 'open' } satisfies OnnxTask);
   } catch (error) {
-    throw new ModelError(`${onnxPath} cannot be used: ${oneLine(error)}`);
+    const line = oneLine(error);
+    // An optional dependency: npm leaves it out where it cannot be installed.
+    if (line.startsWith("Cannot find package 'onnxruntime-node'"))
+      throw new ModelError(
+        'encoders need onnxruntime-node: ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node',
+      );
+    throw new ModelError(`${onnxPath} cannot be used: ${line}`);
   }
 }
 

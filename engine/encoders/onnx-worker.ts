@@ -1,5 +1,5 @@
-// The thread that an encoder's model runs on: onnxruntime's run() blocks the thread that calls it. Opens the model with
-// the first task, then takes one padded batch after another.
+// The thread that an encoder's model runs on: onnxruntime's run() blocks the thread that calls it. Opens
+// the model with the first task, then takes one padded batch after another.
 
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import Tinypool from 'tinypool';

@@ -1,7 +1,7 @@
 // One line of a batch's input: {"custom_id", "method": "POST", "url", "body"}, checked as far as it can be
 // without running it.
 
-import { type Context, findModel } from '../context.ts';
+import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { checkNesting } from '../nesting.ts';
 import type { BatchError, BatchLine } from '../store/batches.ts';
@@ -111,7 +111,10 @@ export class LineCheck {
     try {
       checkNesting(body, null);
       const { model } = checked<{ model?: string | null }>(endpoint.validate, body);
-      return { model: findModel(this.#context, model).model, sequences: endpoint.numSequences(body) };
+      return {
+        model: endpoint.findModel(this.#context, model).model,
+        sequences: endpoint.numSequences(body),
+      };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       const { param, message, errorName } = error;

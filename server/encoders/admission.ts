@@ -1,7 +1,7 @@
 // Which encoder a request is for, and what every request for one passes.
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type EncoderApi, type EncoderDescription, EncoderQueueFullError } from '../../engine/engine.ts';
+import type { EncoderApi, EncoderDescription } from '../../engine/engine.ts';
 import { type Caller, callerOf } from '../caller.ts';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
@@ -33,13 +33,19 @@ export interface Admitted {
   encoder: EncoderApi;
 }
 
-/** Throws when the server cannot take the request, or has no such model. Without a name the first that fits. */
-export function admitToEncoder(
-  { options, isDraining }: Context,
+/** Throws when the server cannot take the request now, or has no such model. */
+export function admitToEncoder(context: Context, model: string | null | undefined, need: Need): Admitted {
+  const admitted = findEncoder(context, model, need);
+  if (context.isDraining()) throw new ApiError('draining', 'the server is shutting down');
+  return admitted;
+}
+
+/** Throws when there is no such model. Without a name it is the first that fits. */
+export function findEncoder(
+  { options }: Context,
   model: string | null | undefined,
   { fits, prefers, what }: Need,
 ): Admitted {
-  if (isDraining()) throw new ApiError('draining', 'the server is shutting down');
   const { encoders } = options;
   if (model == null) {
     const fitting = [...encoders].filter(([, { description }]) => fits(description));
@@ -78,7 +84,6 @@ export async function answered(
     return await work(caller);
   } catch (error) {
     if (caller.signal.aborted) return reply.hijack();
-    if (error instanceof EncoderQueueFullError) throw new ApiError('queue_full', error.message);
     throw error;
   }
 }

@@ -1,6 +1,6 @@
 // From the fields of a request to what an encoder runs on, every limit checked.
 
-import type { EncoderApi, EncoderInput } from '../../engine/engine.ts';
+import { type EncoderApi, type EncoderInput, EncoderQueueFullError } from '../../engine/engine.ts';
 import { ApiError } from '../errors.ts';
 import { type InputField, maxInputs, type TruncationFields } from './schemas.ts';
 
@@ -104,6 +104,20 @@ export async function encodeInputs(
     );
   }
   return inputs;
+}
+
+/** What the model makes of each input. */
+export async function runEncoder(
+  encoder: EncoderApi,
+  inputs: readonly EncoderInput[],
+  signal: AbortSignal,
+): Promise<Float32Array[]> {
+  try {
+    return await encoder.run(inputs, signal);
+  } catch (error) {
+    if (error instanceof EncoderQueueFullError) throw new ApiError('queue_full', error.message);
+    throw error;
+  }
 }
 
 export function numTokensOf(inputs: readonly EncoderInput[]): number {

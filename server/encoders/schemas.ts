@@ -1,4 +1,5 @@
-// What clients may send to encoders: OpenAI's fields, vLLM's extras, Cohere's and Jina's names, each with its limit.
+// What clients may send to encoders: OpenAI's fields, vLLM's extras, Cohere's and Jina's names, each with
+// its limit.
 
 import Type, { type Static } from 'typebox';
 import { flag, maxTextLength, maxTokenId, maybe, oneOf, text, tokenIds } from '../schemas.ts';
@@ -31,7 +32,7 @@ const shared = {
 };
 
 /**
- * Longer than a list may be, so that what is wrong with one is said by sourcesOf: of a union a validator can only say
+ * Lists may be longer here than sourcesOf lets them be, which says so: of a union a validator can only say
  * that nothing fits.
  */
 const list = { minItems: 1, maxItems: 1_000_000, description: `At most ${maxInputs}.` };

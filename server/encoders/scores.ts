@@ -1,7 +1,8 @@
-// From a model's numbers to scores: a classifier's logits through its activation, two embeddings by their cosine.
+// From a model's numbers to scores: a classifier's logits through its activation, two embeddings by their
+// cosine.
 
 import { cosine, type EncoderApi } from '../../engine/engine.ts';
-import { encodeInputs, numTokensOf, type Source } from './inputs.ts';
+import { encodeInputs, numTokensOf, runEncoder, type Source } from './inputs.ts';
 import type { TruncationFields } from './schemas.ts';
 
 /** `uses` false leaves logits as they are. */
@@ -45,7 +46,7 @@ export async function scorePairs(
       ({ field, text }, i): Source => ({ field, content: left[leftOf(i)].text, pair: text }),
     );
     const inputs = await encodeInputs(encoder, pairs, fields, signal);
-    const outputs = await encoder.run(inputs, signal);
+    const outputs = await runEncoder(encoder, inputs, signal);
     const scores = outputs.map((logits) => activated(logits, encoder, fields.use_activation)[0]);
     return { scores, numTokens: numTokensOf(inputs) };
   }
@@ -53,7 +54,7 @@ export async function scorePairs(
     ({ field, text }): Source => ({ field, content: text, pair: null }),
   );
   const inputs = await encodeInputs(encoder, sources, fields, signal);
-  const vectors = await encoder.run(inputs, signal);
+  const vectors = await runEncoder(encoder, inputs, signal);
   const scores = right.map((_, i) => cosine(vectors[leftOf(i)], vectors[left.length + i]));
   return { scores, numTokens: numTokensOf(inputs) };
 }

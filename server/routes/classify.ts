@@ -5,7 +5,7 @@ import type { EncoderApi } from '../../engine/engine.ts';
 import type { Caller } from '../caller.ts';
 import type { Context } from '../context.ts';
 import { aClassifier, admitToEncoder, answered } from '../encoders/admission.ts';
-import { encodeInputs, encoderUsage, numTokensOf, sourcesOf } from '../encoders/inputs.ts';
+import { encodeInputs, encoderUsage, numTokensOf, runEncoder, sourcesOf } from '../encoders/inputs.ts';
 import {
   type ClassifyRequest,
   classifyRequest,
@@ -37,7 +37,7 @@ async function probsOf(
   signal: AbortSignal,
 ): Promise<Classified> {
   const inputs = await encodeInputs(encoder, sourcesOf(body.input, ''), body, signal);
-  const outputs = await encoder.run(inputs, signal);
+  const outputs = await runEncoder(encoder, inputs, signal);
   return {
     probs: outputs.map((logits) => activated(logits, encoder, body.use_activation)),
     numTokens: numTokensOf(inputs),

@@ -5,39 +5,57 @@ import { type EncoderApi, normalize } from '../../engine/engine.ts';
 import type { Caller } from '../caller.ts';
 import type { Context } from '../context.ts';
 import { admitToEncoder, anEmbedder, answered } from '../encoders/admission.ts';
-import { encodeInputs, encoderUsage, numTokensOf, sourcesOf } from '../encoders/inputs.ts';
+import { encodeInputs, encoderUsage, numTokensOf, runEncoder, sourcesOf } from '../encoders/inputs.ts';
 import { type EmbeddingRequest, embeddingRequest } from '../encoders/schemas.ts';
 import { ApiError } from '../errors.ts';
 
 /** Embeddings that become text before the event loop gets its turn. */
 const jsonChunk = 64;
 
+type Format = 'float' | 'base64';
+
+/** An answer before its vectors are encoded. */
+interface Embeddings {
+  head: object;
+  vectors: Float32Array[];
+  format: Format;
+}
+
 export function embeddingRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/embeddings', { schema: { body: embeddingRequest } }, (request, reply) =>
-    answered(request, reply, (caller) => {
+    answered(request, reply, async (caller) => {
+      const made = await embed(context, caller, request.body as EmbeddingRequest);
       reply.type('application/json; charset=utf-8');
-      return embeddings(context, caller, request.body as EmbeddingRequest);
+      return jsonOf(made);
     }),
   );
 }
 
-/** The whole answer to a valid body, as JSON. */
-export async function embeddings(context: Context, caller: Caller, body: EmbeddingRequest): Promise<string> {
+/** The whole answer to a valid body. */
+export async function embeddings(context: Context, caller: Caller, body: EmbeddingRequest): Promise<object> {
+  const { head, vectors, format } = await embed(context, caller, body);
+  return { ...head, data: vectors.map((vector, index) => embeddingOf(vector, index, format)) };
+}
+
+async function embed(context: Context, caller: Caller, body: EmbeddingRequest): Promise<Embeddings> {
   const { model, encoder } = admitToEncoder(context, body.model, anEmbedder);
   const dimensions = dimensionsOf(body, encoder);
   const sources = sourcesOf(body.input, promptOf(body, encoder));
   const inputs = await encodeInputs(encoder, sources, body, caller.signal);
-  const outputs = await encoder.run(inputs, caller.signal);
+  const outputs = await runEncoder(encoder, inputs, caller.signal);
   const isNormalized = body.use_activation ?? body.normalize ?? encoder.description.normalizes;
   const vectors = outputs.map((output) => {
-    // Copied, so that what is encoded is no longer than what was asked for.
     const vector = output.slice(0, dimensions);
     return isNormalized ? normalize(vector) : vector;
   });
-  const head = { id: `embd-${caller.id}`, object: 'list', created: Math.floor(Date.now() / 1000), model };
-  const usage = encoderUsage(numTokensOf(inputs));
-  const data = await jsonOf(vectors, body.encoding_format ?? 'float');
-  return `${JSON.stringify({ ...head, usage }).slice(0, -1)},"data":[${data}]}`;
+  const head = {
+    id: `embd-${caller.id}`,
+    object: 'list',
+    created: Math.floor(Date.now() / 1000),
+    model,
+    usage: encoderUsage(numTokensOf(inputs)),
+  };
+  return { head, vectors, format: body.encoding_format ?? 'float' };
 }
 
 function dimensionsOf({ dimensions }: EmbeddingRequest, { description }: EncoderApi): number {
@@ -62,15 +80,20 @@ function promptOf({ prompt_name: name }: EmbeddingRequest, { description }: Enco
   );
 }
 
-async function jsonOf(vectors: readonly Float32Array[], format: 'float' | 'base64'): Promise<string> {
+function embeddingOf(vector: Float32Array, index: number, format: Format): object {
+  const embedding =
+    format === 'float'
+      ? Array.from(vector)
+      : Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength).toString('base64');
+  return { object: 'embedding', index, embedding };
+}
+
+/** Millions of numbers are a second's work: the event loop gets its turns. */
+async function jsonOf({ head, vectors, format }: Embeddings): Promise<string> {
   const parts: string[] = [];
   for (const [index, vector] of vectors.entries()) {
     if (index > 0 && index % jsonChunk === 0) await new Promise(setImmediate);
-    const embedding =
-      format === 'float'
-        ? Array.from(vector)
-        : Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength).toString('base64');
-    parts.push(JSON.stringify({ object: 'embedding', index, embedding }));
+    parts.push(JSON.stringify(embeddingOf(vector, index, format)));
   }
-  return parts.join(',');
+  return `${JSON.stringify(head).slice(0, -1)},"data":[${parts.join(',')}]}`;
 }

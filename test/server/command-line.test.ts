@@ -34,6 +34,13 @@ describe('flags and variables', () => {
     ['serve', { QUIRE_PORT: '1x' }, /^QUIRE_PORT: found "1x"/],
     ['serve /nonexistent', {}, /^\/nonexistent is not a folder, and not a Hub id/],
     ['serve ../outside', {}, /is not a folder, and not a Hub id/],
+    [
+      'serve --embedding-model x',
+      {},
+      /^--embedding-model: found "x", allowed: name=folder with a name of its/,
+    ],
+    ['serve --embedding-model quire-demo=/x', {}, /^--embedding-model: found "quire-demo=\/x"/],
+    ['serve --embedding-model x=/none', {}, /^\/none is not a model folder$/],
     ['bench serve --base-url http://127.0.0.1:9', {}, /^no server answers at http:\/\/127.0.0.1:9/],
     ['bench serve --rate 1', {}, /^unknown flag --rate, did you mean/],
     ['bench', {}, /^unknown command bench, allowed: serve, bench serve\|throughput\|latency\|ops/],

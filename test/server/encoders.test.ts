@@ -7,6 +7,7 @@ import { Encoder } from '../../engine/engine.ts';
 import { type App, buildApp } from '../../server/app.ts';
 import { encoderFolder, golden, largestDifference } from '../engine/encoders/golden.ts';
 import { testAppOptions } from './app-options.ts';
+import { BatchClient, line } from './batch-client.ts';
 import { FakeEngine } from './fake-engine.ts';
 
 let app: App;
@@ -29,6 +30,10 @@ afterAll(async () => {
 async function post(url: string, payload: object) {
   const answer = await app.fastify.inject({ method: 'POST', url, payload });
   return { status: answer.statusCode, body: answer.json() };
+}
+
+interface Embedded {
+  data: Array<{ embedding: number[] }>;
 }
 
 const norm = (vector: readonly number[]) => Math.hypot(...vector);
@@ -117,6 +122,23 @@ describe('POST /v1/embeddings, with the openai client', () => {
       expect(largestDifference(data[0].embedding, expected)).toBeLessThan(1e-4);
     });
   });
+});
+
+it('embeds the lines of a batch', async () => {
+  const batches = new BatchClient(app.fastify);
+  const embeds = (id: string, body: object) => line(id, body, { url: '/v1/embeddings' });
+  const endpoint = { endpoint: '/v1/embeddings' };
+  const input = golden.texts.map((text, i) => embeds(`text-${i}`, { model: 'bert-mean', input: text }));
+  const batch = await batches.ended(await batches.batch(input.join('\n'), endpoint));
+  expect(batch).toMatchObject({ status: 'completed', model: 'bert-mean' });
+  const answers = await batches.answers(batch.output_file_id);
+  answers.forEach(({ response }, i) => {
+    const { data } = (response as NonNullable<typeof response>).body as unknown as Embedded;
+    expect(largestDifference(data[0].embedding, golden['bert-mean'].embeddings[i])).toBeLessThan(1e-4);
+  });
+  const wrong = embeds('a', { model: 'bert-cross', input: 'a' });
+  const failed = await batches.ended(await batches.batch(wrong, endpoint));
+  expect(failed.errors.data[0]).toMatchObject({ code: 'unsupported_value', param: 'body.model' });
 });
 
 describe('POST /v1/rerank', () => {
