@@ -202,7 +202,7 @@ describe('structured output', () => {
       { structured_outputs: { regex: '(' } },
       'structured_outputs.regex: the regular expression "(" is not valid: Unterminated group',
     ],
-    ['a long regex', { structured_outputs: { regex: longRegex } }, 'structured_outputs: found {"regex":'],
+    ['a long regex', { structured_outputs: { regex: longRegex } }, 'structured_outputs.regex: found'],
     [
       'a broken grammar',
       { structured_outputs: { grammar: 'root ::= "a' } },
