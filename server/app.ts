@@ -44,6 +44,13 @@ import { openDatabase } from './store/database.ts';
 import { toApiError, validatorOf } from './validation.ts';
 import { closeClients, Sockets } from './websocket/sockets.ts';
 
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The body is a file, and may take longer than others. */
+    isUpload?: true;
+  }
+}
+
 export interface App {
   fastify: FastifyInstance;
   /** What lines of batches have in the engine now. */
@@ -54,6 +61,8 @@ export interface App {
 
 /** Routes that answer without a key: what load balancers ask. */
 const openRoutes: ReadonlySet<string> = new Set(['/health', '/ping']);
+/** For a file of --max-file-size on a slow line. */
+const uploadTimeoutMs = 600_000;
 const methodsToTry = ['GET', 'POST', 'DELETE'] as const;
 
 /** The client's own id when it is sane, else a fresh one; it names the request in logs and answers. */
@@ -162,6 +171,18 @@ function readBodies(app: FastifyInstance): void {
   });
 }
 
+/** Node has one limit for all of a server's requests, and uploads need a longer one than other bodies. */
+function limitBodyTime(app: FastifyInstance, limitMs: number): void {
+  app.addHook('onRequest', async ({ raw, routeOptions }) => {
+    if (routeOptions.config.isUpload === true) return;
+    const timer = setTimeout(() => {
+      const late = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
+      if (!raw.complete) app.server.emit('clientError', late, raw.socket);
+    }, limitMs).unref();
+    raw.once('close', () => clearTimeout(timer));
+  });
+}
+
 /** Everything but listening. The engine stays the caller's: close() does not close it. */
 export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
   let isDraining = false;
@@ -169,8 +190,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     ...(options.logger === null ? { logger: false } : { loggerInstance: options.logger }),
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,
-    // An upload of --max-file-size by a slow line; headers have Node's own 60 s.
-    requestTimeout: 600_000,
+    requestTimeout: uploadTimeoutMs,
     genReqId: requestId as never,
     frameworkErrors: (error, request, reply) => {
       (reply as FastifyReply).code(400).send(asApiError(error, request as FastifyRequest).body);
@@ -196,6 +216,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   await registerSockets(app, options);
   readBodies(app);
   guard(app, options);
+  limitBodyTime(app, options.bodyTimeoutMs);
   if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
   await app.register(swagger, openApiOptions(options.version));
   app.get('/openapi.json', async () => app.swagger());

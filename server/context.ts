@@ -15,6 +15,8 @@ export interface AppOptions {
   /** Requests that may wait for their first step; more are refused with 429. */
   maxQueuedRequests: number;
   bodyLimitBytes: number;
+  /** Time that a body may take to come in, but for uploads of files, in ms. */
+  bodyTimeoutMs: number;
   /** Silence after which a stream gets a comment, and the time between pings of a WebSocket, in ms. */
   ssePingIntervalMs: number;
   /** Age of the step loop's heartbeat at which /health says 503, in ms. */

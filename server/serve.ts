@@ -100,6 +100,7 @@ function toAppOptions(values: OptionValues, given: GivenOptions): AppOptions {
     apiKeys: values['api-key'] as string[],
     maxQueuedRequests: values['max-queued-requests'] as number,
     bodyLimitBytes: values['body-limit'] as number,
+    bodyTimeoutMs: 60_000,
     ssePingIntervalMs: (values['sse-ping-interval'] as number) * 1000,
     heartbeatTimeoutMs: (values['heartbeat-timeout'] as number) * 1000,
     allowedOrigins: values['allowed-origins'] as string[],

@@ -19,11 +19,10 @@ const pageLines = 100;
 /** Time between attempts to write what the disk has no room for. */
 const storeRetryMs = 5000;
 
-type Interrupt = 'cancel' | 'expire' | 'stop' | 'fail';
-
 export class BatchJob {
   readonly #parts: JobParts;
   readonly #id: string;
+  /** No line is begun or waited for any more; the store says what comes next. */
   readonly #interrupted = new AbortController();
   readonly #stopped = new AbortController();
   #failure: unknown = null;
@@ -35,28 +34,24 @@ export class BatchJob {
     this.#parts = parts;
     this.#id = batch.id;
     const leftMs = Math.max(0, batch.expires_at - parts.now()) * 1000;
-    this.#expiry = setTimeout(() => this.#interrupt('expire'), leftMs).unref();
+    this.#expiry = setTimeout(() => this.#interrupted.abort(), leftMs).unref();
     this.end = this.#run().finally(() => clearTimeout(this.#expiry ?? undefined));
   }
 
   /** Aborts the lines in flight. The store says already that the batch is being cancelled. */
   cancel(): void {
-    this.#interrupt('cancel');
+    this.#interrupted.abort();
   }
 
   /** The process ends: leaves everything as the store has it. */
   async stop(): Promise<void> {
-    this.#interrupt('stop');
+    this.#stopped.abort();
+    this.#interrupted.abort();
     await this.end;
   }
 
   get #batch(): BatchRow {
     return this.#parts.batches.get(this.#id);
-  }
-
-  #interrupt(why: Interrupt): void {
-    if (why === 'stop') this.#stopped.abort();
-    this.#interrupted.abort();
   }
 
   async #run(): Promise<void> {
@@ -170,7 +165,7 @@ export class BatchJob {
 
   #fail(error: unknown): void {
     this.#failure ??= error;
-    this.#interrupt('fail');
+    this.#interrupted.abort();
   }
 
   /** Lines and results become files; then the batch has ended. */

@@ -5,6 +5,7 @@ import { type ChatRun, startChat } from '../chat-run.ts';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { knownError } from '../known-error.ts';
+import { listAnswer } from '../store/page.ts';
 import { ResponseStore, type StoredResponse } from '../store/responses.ts';
 import { shown } from '../validation.ts';
 import { inOwnWords, refuseUnsupportedFields, toChatRequest } from './chat-request.ts';
@@ -177,13 +178,7 @@ export class Responses {
         'after',
       );
     const data = items.slice(start, start + limit);
-    return {
-      object: 'list',
-      data,
-      first_id: data[0]?.id ?? null,
-      last_id: data.at(-1)?.id ?? null,
-      has_more: start + limit < items.length,
-    };
+    return listAnswer(data, start + limit < items.length);
   }
 
   /** The events of a background response after this number. */

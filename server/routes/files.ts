@@ -37,7 +37,7 @@ function uploadRoute(app: FastifyInstance, { options, isDraining }: Context, fil
   const schema = { consumes: ['multipart/form-data'], body: uploadForm };
   // The form is read part by part below; there is no body to validate before.
   const validatorCompiler = () => () => true;
-  app.post('/v1/files', { schema, validatorCompiler }, async (request) => {
+  app.post('/v1/files', { schema, validatorCompiler, config: { isUpload: true } }, async (request) => {
     if (!request.isMultipart()) {
       throw new ApiError('unsupported_media_type', 'content-type: allowed: multipart/form-data');
     }

@@ -194,11 +194,11 @@ export class BatchStore {
     })();
   }
 
-  /** validating -> in_progress. False when the batch was cancelled meanwhile. */
-  begin(batch: number, total: number, model: string | null): boolean {
+  /** validating -> in_progress, unless the batch was cancelled meanwhile. */
+  begin(batch: number, total: number, model: string | null): void {
     const sql = `UPDATE batches SET status = 'in_progress', in_progress_at = ?, total = ?, model = ?
       WHERE seq = ? AND status = 'validating'`;
-    return this.#database.prepare(sql).run(this.#now(), total, model, batch).changes === 1;
+    this.#database.prepare(sql).run(this.#now(), total, model, batch);
   }
 
   /** -> cancelling. False when it is too late for that. */

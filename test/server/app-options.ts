@@ -7,6 +7,7 @@ export const testAppOptions: AppOptions = {
   apiKeys: [],
   maxQueuedRequests: 100,
   bodyLimitBytes: 1_000_000,
+  bodyTimeoutMs: 60_000,
   ssePingIntervalMs: 5000,
   heartbeatTimeoutMs: 60_000,
   allowedOrigins: [],

@@ -1,26 +1,11 @@
 // /v1/batches over an engine that answers as the test says: every state, every refusal, both files, owners,
 // order.
 
-import type { FastifyInstance } from 'fastify';
-import { afterEach, describe, expect, it } from 'vitest';
-import { buildApp } from '../../dist/server/app.js';
+import { describe, expect, it } from 'vitest';
 import type { GenerateRequest } from '../../engine/engine.ts';
-import type { AppOptions } from '../../server/context.ts';
-import { testAppOptions } from './app-options.ts';
 import { BatchClient, line, lines } from './batch-client.ts';
 import { delta, FakeEngine } from './fake-engine.ts';
-
-let app: FastifyInstance | null = null;
-afterEach(async () => {
-  await app?.close();
-  app = null;
-});
-
-async function serve(engine: FakeEngine, options: Partial<AppOptions> = {}) {
-  const built = await buildApp(engine, { ...testAppOptions, ...options });
-  app = built.fastify;
-  return built;
-}
+import { serve } from './serve.ts';
 
 const promptOf = ({ promptTokenIds }: GenerateRequest) => Buffer.from(promptTokenIds).toString();
 const turn = () => new Promise((resolve) => setImmediate(resolve));

@@ -1,23 +1,13 @@
 // /v1/files: what comes back is what went up, lists, owners, limits, forms that are none.
 
-import type { FastifyInstance } from 'fastify';
-import { afterEach, describe, expect, it } from 'vitest';
-import { buildApp } from '../../dist/server/app.js';
+import { describe, expect, it } from 'vitest';
 import type { AppOptions } from '../../server/context.ts';
-import { testAppOptions } from './app-options.ts';
 import { BatchClient, form } from './batch-client.ts';
 import { FakeEngine } from './fake-engine.ts';
+import { serve as serveEngine } from './serve.ts';
 
-let app: FastifyInstance | null = null;
-afterEach(async () => {
-  await app?.close();
-  app = null;
-});
-
-async function serve(options: Partial<AppOptions> = {}) {
-  app = (await buildApp(new FakeEngine(), { ...testAppOptions, ...options })).fastify;
-  return app;
-}
+const serve = async (options: Partial<AppOptions> = {}) =>
+  (await serveEngine(new FakeEngine(), options)).fastify;
 
 /** Bytes of every value, of no text in particular. */
 function bytes(length: number): Buffer {

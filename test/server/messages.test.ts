@@ -1,53 +1,25 @@
 // POST /v1/messages as Anthropic's clients expect it: what reaches the model, whole answers, streams, errors.
 
-import { afterEach, describe, expect, it } from 'vitest';
-import { buildApp } from '../../dist/server/app.js';
+import { describe, expect, it } from 'vitest';
 import type { CompletionDelta } from '../../engine/engine.ts';
-import { testAppOptions } from './app-options.ts';
-import { delta, FakeEngine } from './fake-engine.ts';
+import { ask as askOnce, type Given } from './ask.ts';
+import type { FakeEngine } from './fake-engine.ts';
 
 const user = { role: 'user', content: 'Hi' };
 const base = { model: 'test', max_tokens: 100, messages: [user] };
 const tool = { name: 'f', description: 'Does f.', input_schema: { type: 'object' } };
 const call = (given: string) => `<tool_call>\n{"name": "f", "arguments": ${given}}\n</tool_call>`;
-let close = async () => {};
-afterEach(() => close());
 
-interface Given {
-  /** Of the answer. */
-  text?: string;
-  /** Characters in a delta. */
-  step?: number;
-  template?: string;
-  options?: object;
-  headers?: Record<string, string>;
+interface MessagesGiven extends Given {
   url?: string;
-  last?: Partial<CompletionDelta>;
-  change?: (engine: FakeEngine) => void;
 }
 
-async function ask(fields: object, given: Given = {}) {
-  const { text = 'Hello', step = 1, template = '<tool_call><think></think>', headers = {} } = given;
-  const engine = new FakeEngine();
-  (engine.description as { chatTemplate: string }).chatTemplate = template;
-  const prompts: Array<Record<string, unknown>> = [];
-  engine.encodeChat = (async (prompt: Record<string, unknown>) => {
-    prompts.push(prompt);
-    return { text: 'chat', tokenIds: Int32Array.from({ length: 10 }, (_, i) => i) };
-  }) as never;
-  engine.answer = async function* () {
-    const characters = [...text];
-    for (let i = 0; i < characters.length; i += step)
-      yield { ...delta(characters.slice(i, i + step).join('')), numCachedTokens: 4 };
-    yield { ...delta('', 'stop'), numCachedTokens: 4, ...given.last };
-  };
-  given.change?.(engine);
-  const { fastify } = await buildApp(engine as never, { ...testAppOptions, ...given.options });
-  close = () => fastify.close();
-  const url = given.url ?? '/v1/messages';
-  const answer = await fastify.inject({ method: 'POST', url, headers, payload: { ...base, ...fields } });
-  await close();
-  return { answer, prompt: prompts[0], request: engine.requests[0] };
+function ask(fields: object, given: MessagesGiven = {}) {
+  const { url = '/v1/messages', ...rest } = given;
+  return askOnce(
+    { method: 'POST', url, payload: { ...base, ...fields } },
+    { template: '<tool_call><think></think>', numPromptTokens: 10, every: { numCachedTokens: 4 }, ...rest },
+  );
 }
 
 interface Event {
@@ -55,7 +27,7 @@ interface Event {
   [field: string]: unknown;
 }
 
-async function eventsOf(fields: object, given: Given = {}): Promise<Event[]> {
+async function eventsOf(fields: object, given: MessagesGiven = {}): Promise<Event[]> {
   const { answer } = await ask({ ...fields, stream: true }, given);
   expect(answer.headers['content-type']).toContain('text/event-stream');
   return answer.body
@@ -97,7 +69,7 @@ function accumulated(events: Event[]) {
 }
 
 describe('what reaches the model', () => {
-  const shown = async (fields: object, given: Given = {}) => (await ask(fields, given)).prompt;
+  const shown = async (fields: object, given: MessagesGiven = {}) => (await ask(fields, given)).prompt;
 
   it('has the system prompt first, as text or blocks', async () => {
     const system = [
@@ -471,7 +443,7 @@ describe('errors', () => {
     ['a full queue', 429, 'rate_limit_error', { options: { maxQueuedRequests: 0 } }],
     ['a dead engine', 503, 'overloaded_error', { change: kill }],
     ['our fault', 500, 'api_error', { change: spoil }],
-  ] as Array<[string, number, string, Given]>)('%s is %i', async (_name, status, type, given) => {
+  ] as Array<[string, number, string, MessagesGiven]>)('%s is %i', async (_name, status, type, given) => {
     const { answer } = await ask({}, given);
     expect(answer.statusCode).toBe(status);
     expect(answer.json()).toMatchObject({ type: 'error', error: { type, message: expect.any(String) } });

@@ -1,56 +1,27 @@
 // Ollama's routes as its clients expect them: what reaches the model, lines, errors, what is listed.
 
-import { afterEach, describe, expect, it } from 'vitest';
-import { buildApp } from '../../dist/server/app.js';
+import { describe, expect, it } from 'vitest';
 import type { CompletionDelta } from '../../engine/engine.ts';
-import { testAppOptions } from './app-options.ts';
-import { delta, FakeEngine } from './fake-engine.ts';
+import { ask as askOnce, type Given } from './ask.ts';
+import { delta, type FakeEngine } from './fake-engine.ts';
 
 const user = { role: 'user', content: 'Hi' };
 const tool = { type: 'function', function: { name: 'f', parameters: { type: 'object' } } };
 const call = (given: string) => `<tool_call>\n{"name": "f", "arguments": ${given}}\n</tool_call>`;
 const reasoning = '<tool_call><think></think>';
-let close = async () => {};
-afterEach(() => close());
 
-interface Given {
-  /** Of the answer. */
-  text?: string;
-  /** Characters in a delta. */
-  step?: number;
-  template?: string;
-  options?: object;
-  headers?: Record<string, string>;
+interface OllamaGiven extends Given {
   method?: 'GET' | 'HEAD' | 'POST' | 'DELETE';
-  last?: Partial<CompletionDelta>;
-  change?: (engine: FakeEngine) => void;
 }
 
-async function ask(url: string, payload: object | string | undefined, given: Given = {}) {
-  const { text = 'Hello', step = 1, template = '<tool_call>', headers = {}, method = 'POST' } = given;
-  const engine = new FakeEngine();
-  (engine.description as { chatTemplate: string }).chatTemplate = template;
-  const prompts: Array<Record<string, unknown>> = [];
-  engine.encodeChat = (async (prompt: Record<string, unknown>) => {
-    prompts.push(prompt);
-    return { text: 'chat', tokenIds: Int32Array.of(1, 2, 3) };
-  }) as never;
-  engine.answer = async function* () {
-    const characters = [...text];
-    for (let i = 0; i < characters.length; i += step) yield delta(characters.slice(i, i + step).join(''));
-    yield { ...delta('', 'stop'), ...given.last };
-  };
-  given.change?.(engine);
-  const { fastify } = await buildApp(engine as never, { ...testAppOptions, ...given.options });
-  close = () => fastify.close();
-  const answer = await fastify.inject({ method, url, headers, payload });
-  await close();
-  return { answer, prompt: prompts[0], request: engine.requests[0] };
+function ask(url: string, payload: object | string | undefined, given: OllamaGiven = {}) {
+  const { method = 'POST', ...rest } = given;
+  return askOnce({ method, url, payload }, { template: '<tool_call>', ...rest });
 }
 
-const chat = (fields: object, given?: Given) =>
+const chat = (fields: object, given?: OllamaGiven) =>
   ask('/api/chat', { model: 'test', messages: [user], stream: false, ...fields }, given);
-const generate = (fields: object, given?: Given) =>
+const generate = (fields: object, given?: OllamaGiven) =>
   ask('/api/generate', { model: 'test', prompt: 'Hi', stream: false, ...fields }, given);
 const linesOf = (body: string) =>
   body

@@ -1,24 +1,9 @@
 // All of a request but its answer: keys, hosts, origins, ids, limits, health, draining, SSE.
 
-import { connect } from 'node:net';
-import type { FastifyInstance } from 'fastify';
-import { afterEach, describe, expect, it } from 'vitest';
-import { buildApp } from '../../dist/server/app.js';
-import type { AppOptions } from '../../server/context.ts';
-import { testAppOptions } from './app-options.ts';
+import { type AddressInfo, connect } from 'node:net';
+import { describe, expect, it } from 'vitest';
 import { delta, FakeEngine } from './fake-engine.ts';
-
-let app: FastifyInstance | null = null;
-afterEach(async () => {
-  await app?.close();
-  app = null;
-});
-
-async function serve(engine: FakeEngine, options: Partial<AppOptions> = {}) {
-  const built = await buildApp(engine, { ...testAppOptions, ...options });
-  app = built.fastify;
-  return built;
-}
+import { serve } from './serve.ts';
 
 const post = (headers: Record<string, string> = {}, payload: object = { prompt: 'Hi' }) =>
   ({ method: 'POST', url: '/v1/completions', headers, payload }) as const;
@@ -237,5 +222,22 @@ describe('server-sent events', () => {
     expect(isOver).toBe(false);
     socket.destroy();
     while (!isOver) await new Promise((resolve) => setTimeout(resolve, 5));
+  });
+
+  it.each([
+    ['/v1/completions', 'application/json', 'answered 408'],
+    ['/v1/files', 'multipart/form-data; boundary=x', 'waited for'],
+  ])('a body of %s that does not come is not waited for, unless it is a file', async (url, type, end) => {
+    const { fastify } = await serve(answering(), { bodyTimeoutMs: 50 });
+    await fastify.listen({ port: 0, host: '127.0.0.1' });
+    const socket = connect((fastify.server.address() as AddressInfo).port, '127.0.0.1');
+    socket.write(`POST ${url} HTTP/1.1\r\nhost: x\r\ncontent-type: ${type}\r\ncontent-length: 1000\r\n\r\n{`);
+    const answered = new Promise<string>((resolve) =>
+      socket.once('data', (data) => resolve(`answered ${data.toString().split(' ')[1]}`)),
+    );
+    const waitedFor = new Promise<string>((resolve) => setTimeout(() => resolve('waited for'), 1000));
+    const found = await Promise.race([answered, waitedFor]);
+    socket.destroy();
+    expect(found).toBe(end);
   });
 });
