@@ -223,15 +223,22 @@ async function untilEnd(
     await closeWithin(app, 1000);
     return 1;
   }
-  // A second signal ends at once, as a shell would have it.
-  process.once('SIGTERM', () => process.exit(143));
-  process.once('SIGINT', () => process.exit(130));
+  setTimeout(endAtNextSignal, sameSignalMs).unref();
   logger.info(`${end}: draining for at most ${drainMs / 1000} s`);
   app.drain();
   await drained(() => engine.numOpenRequests === 0 && encoders.every(({ isIdle }) => isIdle), drainMs);
   await Promise.all([engine.close(), ...encoders.map((encoder) => encoder.close())]);
   await closeWithin(app, 1000);
   return 0;
+}
+
+/** npm passes on to its child what their process group got already: the same signal, twice. */
+const sameSignalMs = 200;
+
+/** As a shell would have it. */
+function endAtNextSignal(): void {
+  process.once('SIGTERM', () => process.exit(143));
+  process.once('SIGINT', () => process.exit(130));
 }
 
 async function drained(isIdle: () => boolean, limitMs: number): Promise<void> {

@@ -65,14 +65,28 @@ describe.skipIf(!hasStories)('the end of a server', () => {
     expect(await exit).toBe(0);
   });
 
+  /** Steps of a length that is known. */
+  const paced = ['--backend', 'null', '--null-step-time', '20'];
+
   it('ends at once at a second signal', async () => {
-    const running = await start();
+    const running = await start(...paced);
     const reader = await startStream(running, 500);
     const exit = running.stop();
     while (!running.output().includes('draining')) await sleep(5);
+    await sleep(400);
     running.process.kill('SIGTERM');
     expect(await exit).toBe(143);
     await expect(rest(reader)).rejects.toThrow();
+  });
+
+  it('takes a signal that its group got and npm passes on for one', async () => {
+    const running = await start(...paced);
+    const reader = await startStream(running, 40);
+    const exit = running.stop();
+    while (!running.output().includes('draining')) await sleep(5);
+    running.process.kill('SIGTERM');
+    expect(await rest(reader)).toMatch(/\[DONE\]\n\n$/);
+    expect(await exit).toBe(0);
   });
 
   it('ends well while idle', async () => {
