@@ -55,7 +55,7 @@ const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
 /** Tokens a second between the last first token and the first end: there every stream decodes. */
-function decodeRate(streams: readonly StreamTimes[]): number | null {
+export function decodeRate(streams: readonly StreamTimes[]): number | null {
   const from = Math.max(...streams.map(({ tokenMs }) => tokenMs[0]));
   const to = Math.min(...streams.map(({ tokenMs }) => tokenMs[tokenMs.length - 1]));
   const inside = streams.flatMap(({ tokenMs }) => tokenMs.filter((ms) => ms > from && ms <= to)).length;
