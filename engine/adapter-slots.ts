@@ -3,6 +3,7 @@
 
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { NativeModel } from './native.ts';
+import type { Request } from './request.ts';
 
 interface Adapter {
   tensors: AdapterTensor[];
@@ -50,10 +51,16 @@ export class AdapterSlots {
     this.#forgetIfUnused(id, adapter);
   }
 
-  /** The adapter could run now: it is in a slot, or one can be had. */
-  canUse(id: number): boolean {
-    const adapter = this.#of(id);
-    return adapter.slot !== null || this.#freeSlots.length > 0 || this.#leastRecentUnused() !== null;
+  /** The adapter could run if the requests of `without` did not: it is in a slot, or one can be had. */
+  canUse(id: number, without: readonly Request[] = []): boolean {
+    if (this.#of(id).slot !== null || this.#freeSlots.length > 0) return true;
+    const leaving = new Map<number, number>();
+    for (const { spec } of without) {
+      if (spec.adapterId !== null) leaving.set(spec.adapterId, (leaving.get(spec.adapterId) ?? 0) + 1);
+    }
+    return [...this.#adapters].some(
+      ([other, { slot, numRunning }]) => slot !== null && numRunning === (leaving.get(other) ?? 0),
+    );
   }
 
   /** Brings the adapter into a slot for a request that begins to run; returns it. canUse(id) must hold. */

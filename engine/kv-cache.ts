@@ -38,18 +38,32 @@ export class KvCache {
   }
 
   /**
-   * Gives a request without blocks its prefix and room for all its known tokens, or nothing and false when
-   * the pool cannot. Room for all of them at once: chunks of several long prompts could otherwise starve one
+   * Whether all known tokens of a request without blocks had room, behind its prefix, if the requests of
+   * `without` held nothing. All of them at once: chunks of several long prompts could otherwise starve one
    * another.
    */
-  admit(request: Request, prefix: readonly number[]): boolean {
-    const numNew = Math.ceil(request.numTokens / this.#blockSize) - prefix.length;
-    const numFreeInPrefix = prefix.filter((block) => this.#pool.isFree(block)).length;
-    if (numNew + numFreeInPrefix > this.#pool.numFree) return false;
+  hasRoom(request: Request, prefix: readonly number[], without: readonly Request[]): boolean {
+    const freed = this.#heldOnlyBy(without);
+    const numShared = prefix.filter((block) => !this.#pool.isFree(block) && !freed.has(block)).length;
+    return Math.ceil(request.numTokens / this.#blockSize) - numShared <= this.#pool.numFree + freed.size;
+  }
+
+  #heldOnlyBy(requests: readonly Request[]): Set<number> {
+    const numHolders = new Map<number, number>();
+    for (const { blocks } of requests) {
+      for (const block of blocks) numHolders.set(block, (numHolders.get(block) ?? 0) + 1);
+    }
+    const held = [...numHolders].filter(([block, count]) => count === this.#pool.refCount(block));
+    return new Set(held.map(([block]) => block));
+  }
+
+  /** Gives a request without blocks its prefix and room for all its known tokens; hasRoom() must hold. */
+  admit(request: Request, prefix: readonly number[]): void {
     this.#pool.hold(prefix);
-    request.blocks.push(...prefix, ...(this.#pool.allocate(numNew) ?? []));
+    const blocks = this.#pool.allocate(Math.ceil(request.numTokens / this.#blockSize) - prefix.length);
+    if (blocks === null) throw new Error('a request is admitted without room for it');
+    request.blocks.push(...prefix, ...blocks);
     request.numCachedBlocks = prefix.length;
-    return true;
   }
 
   /**

@@ -7,8 +7,9 @@
 // hangs on the one before, and its matcher answers when it does (isMaskReady).
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
-// worse one, so it always advances. Nothing is admitted in a step that preempted, or the two would fight over
-// the blocks.
+// worse one, so it always advances. Of one priority, those that run go before those that wait. A request that
+// waits goes before running ones of worse priority, and takes their place if it needs that; who gave way is not
+// admitted in the same step, or the two would fight over the blocks.
 
 import type { AdapterSlots } from './adapter-slots.ts';
 import type { KvCache } from './kv-cache.ts';
@@ -106,8 +107,7 @@ export class Scheduler {
   /** Plans a step and counts its tokens as computed. Times are the caller's. */
   schedule(nowMs: number): StepPlan {
     const plan = emptyPlan();
-    this.#scheduleRunning(plan);
-    if (plan.preempted.length === 0) this.#scheduleWaiting(plan, nowMs);
+    this.#scheduleInOrder(plan, nowMs);
     this.#check(plan);
     const decodes = plan.scheduled.filter(({ numTokens }) => numTokens === 1);
     const chunks = plan.scheduled.filter(({ numTokens }) => numTokens > 1);
@@ -130,24 +130,43 @@ export class Scheduler {
     else if (isFull) this.finish(request, 'length');
   }
 
-  #scheduleRunning(plan: StepPlan): void {
-    for (let i = 0; i < this.#running.length && plan.numTokens < this.#limits.maxNumBatchedTokens; i++) {
-      const request = this.#running[i];
-      const mustWait = request.waitsForPending || request.numComputableTokens === 0;
-      if (this.#endsWithPending(request) || mustWait) continue;
-      const numTokens = this.#chunkOf(request, plan);
-      const numDraftTokens = this.#draftOf(request, numTokens, plan, this.#running.length - i - 1);
-      if (numDraftTokens > 0 && this.#kvCache.extend(request, numTokens + numDraftTokens)) {
-        this.#take(request, numTokens, numDraftTokens, plan);
-        continue;
+  #scheduleInOrder(plan: StepPlan, nowMs: number): void {
+    // Who waits in front can have no place in this step. Nobody else who waits goes past it.
+    let isBlocked = false;
+    for (let i = 0; plan.numTokens < this.#limits.maxNumBatchedTokens; ) {
+      if (!isBlocked && this.#isWaitingNext(i, plan)) {
+        isBlocked = !this.#admitNext(plan, nowMs);
+        // It stands before the one that would have been next.
+        if (!isBlocked) i++;
+      } else {
+        if (i >= this.#running.length) return;
+        this.#serve(this.#running[i], this.#running.length - i - 1, plan);
+        i++;
       }
-      // The worst running request gives way until there is room; that may be this one itself.
-      while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
-        plan.preempted.push(this.#preempt());
-      }
-      if (request.row === null) return;
-      this.#take(request, numTokens, 0, plan);
     }
+  }
+
+  /** The first request that waits goes before the running one at `index`, and those behind it. */
+  #isWaitingNext(index: number, plan: StepPlan): boolean {
+    if (this.#waiting.length === 0) return false;
+    if (index >= this.#running.length) return plan.preempted.length === 0;
+    return this.#waiting[0].spec.priority < this.#running[index].spec.priority;
+  }
+
+  #serve(request: Request, numBehind: number, plan: StepPlan): void {
+    const mustWait = request.waitsForPending || request.numComputableTokens === 0;
+    if (this.#endsWithPending(request) || mustWait) return;
+    const numTokens = this.#chunkOf(request, plan);
+    const numDraftTokens = this.#draftOf(request, numTokens, plan, numBehind);
+    if (numDraftTokens > 0 && this.#kvCache.extend(request, numTokens + numDraftTokens)) {
+      this.#take(request, numTokens, numDraftTokens, plan);
+      return;
+    }
+    // The worst running request gives way until there is room; that may be this one itself.
+    while (request.row !== null && !this.#kvCache.extend(request, numTokens)) {
+      plan.preempted.push(this.#preempt(this.#running[this.#running.length - 1]));
+    }
+    if (request.row !== null) this.#take(request, numTokens, 0, plan);
   }
 
   /** A guess takes no token of the budget that one of those behind it could use. */
@@ -158,35 +177,56 @@ export class Scheduler {
     return Math.max(0, Math.min(request.numDraftTokens, room));
   }
 
-  #scheduleWaiting(plan: StepPlan, nowMs: number): void {
-    const { maxNumSeqs, maxNumBatchedTokens } = this.#limits;
-    while (
-      this.#waiting.length > 0 &&
-      this.#running.length < maxNumSeqs &&
-      plan.numTokens < maxNumBatchedTokens
-    ) {
-      const request = this.#waiting[0];
-      if (request.waitsForPending) break;
-      const { adapterId } = request.spec;
-      // In order, as everywhere: who needs a slot waits for one at the head of the queue.
-      if (adapterId !== null && !this.#adapters.canUse(adapterId)) break;
-      const prefix = this.#kvCache.findPrefix(request);
-      if (!this.#kvCache.admit(request, prefix)) break;
-      this.#waiting.shift();
-      insertInOrder(this.#running, request);
-      request.row = this.#freeRows.pop() ?? null;
-      if (adapterId !== null) request.adapterSlot = this.#adapters.use(adapterId);
-      request.numComputedTokens = prefix.length * this.#limits.blockSize;
-      if (request.numCachedTokens === null) {
-        request.numCachedTokens = request.numComputedTokens;
-        plan.prefixCacheQueries += request.numTokens;
-        plan.prefixCacheHits += request.numComputedTokens;
-      }
-      request.scheduledMs ??= nowMs;
-      plan.admitted.push(request);
-      const numTokens = this.#chunkOf(request, plan);
-      if (numTokens > 0) this.#take(request, numTokens, 0, plan);
+  /**
+   * Admits the first request that waits, if there is room for it, or would be without running requests of worse
+   * priority: then these give way, the worst first, until there is.
+   */
+  #admitNext(plan: StepPlan, nowMs: number): boolean {
+    const request = this.#waiting[0];
+    const worse = this.#running.filter(({ spec }) => spec.priority > request.spec.priority);
+    if (request.waitsForPending || this.#running.length - worse.length >= this.#limits.maxNumSeqs)
+      return false;
+    const prefix = this.#kvCache.findPrefix(request);
+    const hasRoom = () => this.#hasRoom(request, prefix, []);
+    if (!hasRoom() && !this.#hasRoom(request, prefix, worse)) return false;
+    while (!hasRoom()) plan.preempted.push(this.#preempt(this.#worstInTheWayOf(request)));
+    this.#waiting.shift();
+    this.#start(request, prefix, plan, nowMs);
+    return true;
+  }
+
+  /** A row, an adapter slot and blocks, if the requests of `without` did not run. */
+  #hasRoom(request: Request, prefix: readonly number[], without: readonly Request[]): boolean {
+    const { adapterId } = request.spec;
+    return (
+      this.#running.length - without.length < this.#limits.maxNumSeqs &&
+      (adapterId === null || this.#adapters.canUse(adapterId, without)) &&
+      this.#kvCache.hasRoom(request, prefix, without)
+    );
+  }
+
+  /** Where an adapter slot is what is missing, a request that has none would give way for nothing. */
+  #worstInTheWayOf({ spec: { adapterId } }: Request): Request {
+    const needsSlot = adapterId !== null && !this.#adapters.canUse(adapterId);
+    return this.#running.findLast(({ spec }) => !needsSlot || spec.adapterId !== null) as Request;
+  }
+
+  #start(request: Request, prefix: readonly number[], plan: StepPlan, nowMs: number): void {
+    const { adapterId } = request.spec;
+    this.#kvCache.admit(request, prefix);
+    insertInOrder(this.#running, request);
+    request.row = this.#freeRows.pop() ?? null;
+    if (adapterId !== null) request.adapterSlot = this.#adapters.use(adapterId);
+    request.numComputedTokens = prefix.length * this.#limits.blockSize;
+    if (request.numCachedTokens === null) {
+      request.numCachedTokens = request.numComputedTokens;
+      plan.prefixCacheQueries += request.numTokens;
+      plan.prefixCacheHits += request.numComputedTokens;
     }
+    request.scheduledMs ??= nowMs;
+    plan.admitted.push(request);
+    const numTokens = this.#chunkOf(request, plan);
+    if (numTokens > 0) this.#take(request, numTokens, 0, plan);
   }
 
   /** Its last token is being computed: there is nothing to plan after it. */
@@ -222,13 +262,13 @@ export class Scheduler {
   /** Everything that runs gives its blocks back and waits. Nothing of it may be under way. */
   preemptAll(): Request[] {
     const preempted: Request[] = [];
-    while (this.#running.length > 0) preempted.push(this.#preempt());
+    while (this.#running.length > 0) preempted.push(this.#preempt(this.#running[this.#running.length - 1]));
     return preempted;
   }
 
-  /** The worst running request. */
-  #preempt(): Request {
-    const request = this.#running.pop() as Request;
+  /** Its full blocks stay findable until they are taken, so that little of it is computed again. */
+  #preempt(request: Request): Request {
+    this.#running.splice(this.#running.lastIndexOf(request), 1);
     this.#leaveRow(request);
     this.#kvCache.free(request);
     request.numComputedTokens = 0;

@@ -125,3 +125,22 @@ it('loses and repeats nothing when the process is killed at any moment', async (
   expect(answers.map(({ custom_id }) => custom_id)).toEqual(input.map((_, i) => `id-${i}`));
   expect(batch.usage?.output_tokens).toBe(8 * numLines);
 });
+
+it('answers who waits while lines fill every place', async () => {
+  const flags = ['--backend', 'null', '--null-step-time', '5', '--max-num-seqs', '2'];
+  const { client, server } = await start(...flags);
+  const content = 'Hi';
+  // Ten seconds at least.
+  const input = Array.from({ length: 4 }, (_, i) => chatLine(`id-${i}`, content, { max_tokens: 1000 }));
+  const { id } = await create(client, input.join('\n'));
+  const numRunning = async () =>
+    /^vllm:num_requests_running\{.*\} (\d+)/m.exec(await (await fetch(`${server.url}/metrics`)).text())?.[1];
+  while ((await numRunning()) !== '2') await sleep(5);
+  const asked = { model: 'quire-demo', messages: [{ role: 'user' as const, content }], max_tokens: 8 };
+  const { choices } = await client.chat.completions.create(asked);
+  expect(choices[0].finish_reason).toBe('length');
+  const batch = await client.batches.retrieve(id);
+  expect(batch).toMatchObject({ status: 'in_progress', request_counts: { completed: 0 } });
+  await client.batches.cancel(id);
+  expect(await ended(client, id)).toMatchObject({ status: 'cancelled' });
+});

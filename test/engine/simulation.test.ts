@@ -22,7 +22,7 @@ function drawRequest(
   const stem = stems[int(0, stems.length - 1)];
   const own = Array.from({ length: int(0, 30) }, () => int(0, testVocabSize - 1));
   return engineRequest(handle, [...stem.slice(0, int(1, stem.length)), ...own], {
-    priority: int(0, 9) === 0 ? int(-2, 2) : 0,
+    priority: int(0, 2) === 0 ? int(-2, 2) : 0,
     cacheSalt: int(0, 3) === 0 ? 'other' : '',
     maxTokens: int(1, 40),
     minTokens: int(0, 4) === 0 ? int(0, 5) : 0,
