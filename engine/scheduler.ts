@@ -8,8 +8,8 @@
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
 // worse one, so it always advances. Of one priority, those that run go before those that wait. A request that
-// waits goes before running ones of worse priority, and takes their place if it needs that; who gave way is not
-// admitted in the same step, or the two would fight over the blocks.
+// waits goes before running ones of worse priority, and takes their place if it needs that; who gave way is
+// not admitted in the same step, or the two would fight over the blocks.
 
 import type { AdapterSlots } from './adapter-slots.ts';
 import type { KvCache } from './kv-cache.ts';
@@ -178,8 +178,8 @@ export class Scheduler {
   }
 
   /**
-   * Admits the first request that waits, if there is room for it, or would be without running requests of worse
-   * priority: then these give way, the worst first, until there is.
+   * Admits the first request that waits, if there is room for it, or would be without running requests of
+   * worse priority: then these give way, the worst first, until there is.
    */
   #admitNext(plan: StepPlan, nowMs: number): boolean {
     const request = this.#waiting[0];
