@@ -233,7 +233,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   operationRoutes(app, context);
   const responses = new Responses(context);
   responseRoutes(app, context, responses);
-  const batches = new Batches(context, app.log);
+  const batches = new Batches(context, responses, app.log);
   await fileRoutes(app, context, batches.files);
   batchRoutes(app, context, batches);
   const sockets = new Sockets(options.ssePingIntervalMs);

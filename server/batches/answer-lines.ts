@@ -22,16 +22,21 @@ const reasons = {
 
 /** For a line that has no answer, because its batch ended first. */
 export function unrunLine(why: keyof typeof reasons): UnrunLine {
-  return (customId) =>
-    JSON.stringify({
-      id: `batch_req_${randomBytes(16).toString('hex')}`,
-      custom_id: customId,
-      response: null,
-      error: reasons[why],
-    });
+  return (customId) => errorLine(customId, reasons[why]);
+}
+
+function errorLine(customId: string, error: { code: string; message: string }): string {
+  const id = `batch_req_${randomBytes(16).toString('hex')}`;
+  return JSON.stringify({ id, custom_id: customId, response: null, error });
 }
 
 const count = (value: unknown) => (typeof value === 'number' ? value : 0);
+
+/** For a line under which the server ended every time. */
+export function unfinishedLine(customId: string, starts: number): string {
+  const message = `The server ended ${starts} times while this request ran. It was not run again.`;
+  return errorLine(customId, { code: 'server_ended', message });
+}
 
 /** Of an answer by any endpoint: their names differ. */
 export function usageOf(answer: object): LineUsage | null {

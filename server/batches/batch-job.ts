@@ -9,7 +9,7 @@ import { type CheckedLine, LineCheck } from './check-line.ts';
 import { getEndpoint } from './endpoints.ts';
 import { inputLines } from './input-lines.ts';
 import type { JobParts } from './job-parts.ts';
-import { LineRunner } from './line-runner.ts';
+import { LineRunner, runsAlone } from './line-runner.ts';
 
 /** OpenAI's limit. */
 export const maxLines = 50_000;
@@ -146,7 +146,7 @@ export class BatchJob {
       const page = batches.pending(seq, last, pageLines);
       if (page.length === 0) break;
       for (const line of page) {
-        if (!(await slots.take(line.sequences, signal))) break;
+        if (!(await slots.take(line.sequences, signal, runsAlone(line)))) break;
         const run = runner
           .run(line)
           .catch((error) => this.#fail(error))

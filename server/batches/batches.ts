@@ -4,11 +4,12 @@ import { setImmediate } from 'node:timers/promises';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
+import type { Responses } from '../responses/responses.ts';
 import { type BatchRow, BatchStore, type NewBatch } from '../store/batches.ts';
 import { FileStore } from '../store/files.ts';
 import { BatchJob } from './batch-job.ts';
 import type { JobParts } from './job-parts.ts';
-import { ResultCommits } from './result-commits.ts';
+import { LineCommits } from './line-commits.ts';
 import { Slots } from './slots.ts';
 
 /** Batches that have not ended. */
@@ -25,16 +26,22 @@ export class Batches {
   #sweeps: NodeJS.Timeout | null = null;
   #isStopped = false;
 
-  constructor(context: Context, log: FastifyBaseLogger, now: () => number = epochSeconds) {
+  constructor(
+    context: Context,
+    responses: Responses,
+    log: FastifyBaseLogger,
+    now: () => number = epochSeconds,
+  ) {
     this.files = new FileStore(context.database, now);
     this.store = new BatchStore(context.database, this.files, now);
     this.#parts = {
       context,
+      responses,
       batches: this.store,
       files: this.files,
       slots: new Slots(context.engine.description.maxNumSeqs, context.batchLoad),
       validation: new Slots(1, { numSequences: 0 }),
-      commits: new ResultCommits(this.store),
+      commits: new LineCommits(this.store),
       log,
       now,
     };

@@ -105,8 +105,9 @@ export class LineCheck {
         'body',
       );
     }
-    if (body.stream === true) {
-      throw new LineError('invalid_value', 'body.stream: found true, allowed: false', 'body.stream');
+    for (const name of endpoint.neverTrue.filter((field) => body[field] === true)) {
+      const field = `body.${name}`;
+      throw new LineError('invalid_value', `${field}: found true, allowed in a batch: false`, field);
     }
     try {
       checkNesting(body, null);

@@ -3,13 +3,29 @@
 import type { ValidateFunction } from 'ajv';
 import type { Caller } from '../caller.ts';
 import { type Context, findModel } from '../context.ts';
-import { anEmbedder, findEncoder } from '../encoders/admission.ts';
-import { type EmbeddingRequest, embeddingRequest } from '../encoders/schemas.ts';
+import { aClassifier, anEmbedder, aScorer, findEncoder, type Need } from '../encoders/admission.ts';
+import {
+  type EmbeddingRequest,
+  embeddingRequest,
+  type ModerationRequest,
+  moderationRequest,
+  type RerankRequest,
+  rerankRequest,
+  type ScoreRequest,
+  scoreRequest,
+} from '../encoders/schemas.ts';
+import { type ResponseRequest, responseRequest } from '../responses/schemas.ts';
 import { chatCompletion } from '../routes/chat.ts';
+import { moderation } from '../routes/classify.ts';
 import { textCompletion } from '../routes/completions.ts';
 import { embeddings } from '../routes/embeddings.ts';
+import { wholeResponse } from '../routes/responses.ts';
+import { ranking, scoring } from '../routes/scores.ts';
 import { type ChatRequest, type CompletionRequest, chatRequest, completionRequest } from '../schemas.ts';
 import { validatorOf } from '../validation.ts';
+import type { JobParts } from './job-parts.ts';
+
+type Server = Pick<JobParts, 'context' | 'responses'>;
 
 export interface BatchEndpoint {
   url: string;
@@ -17,21 +33,40 @@ export interface BatchEndpoint {
   /** Throws ApiError when the model is not served, or not for this. */
   findModel(context: Context, model: string | null | undefined): { model: string };
   /** The whole answer to a valid body. Null when the caller has gone; throws what the route would answer. */
-  run(context: Context, caller: Caller, body: object): Promise<object | null>;
+  run(server: Server, caller: Caller, body: object): Promise<object | null>;
   /** Sequences of the engine that the answer takes at once. */
   numSequences(body: object): number;
+  /** Fields that may not be true: what they ask for has no place in a batch. */
+  neverTrue: readonly string[];
 }
 
 function endpoint<T extends object>(
   url: string,
   schema: object,
   rest: {
-    findModel?: BatchEndpoint['findModel'];
-    run(context: Context, caller: Caller, body: T): Promise<object | null>;
+    run(server: Server, caller: Caller, body: T): Promise<object | null>;
     numSequences(body: T): number;
+    neverTrue?: BatchEndpoint['neverTrue'];
   },
 ): BatchEndpoint {
-  return { url, validate: validatorOf(schema), findModel, ...rest } as BatchEndpoint;
+  return { url, validate: validatorOf(schema), findModel, neverTrue: ['stream'], ...rest } as BatchEndpoint;
+}
+
+/** An encoder has a queue of its own, which a line of many inputs fills no more than any request. */
+function encoderEndpoint<T extends object>(
+  url: string,
+  schema: object,
+  need: Need,
+  run: (context: Context, caller: Caller, body: T) => Promise<object>,
+): BatchEndpoint {
+  return {
+    url,
+    validate: validatorOf(schema),
+    findModel: (context, model) => findEncoder(context, model, need),
+    run: ({ context }, caller, body) => run(context, caller, body as T),
+    numSequences: () => 1,
+    neverTrue: [],
+  };
 }
 
 const numPrompts = ({ prompt }: CompletionRequest) =>
@@ -39,19 +74,23 @@ const numPrompts = ({ prompt }: CompletionRequest) =>
 
 const endpoints: readonly BatchEndpoint[] = [
   endpoint<ChatRequest>('/v1/chat/completions', chatRequest, {
-    run: chatCompletion,
+    run: ({ context }, caller, body) => chatCompletion(context, caller, body),
     numSequences: ({ n }) => n ?? 1,
   }),
   endpoint<CompletionRequest>('/v1/completions', completionRequest, {
-    run: textCompletion,
+    run: ({ context }, caller, body) => textCompletion(context, caller, body),
     numSequences: (body) => (body.n ?? 1) * numPrompts(body),
   }),
-  endpoint<EmbeddingRequest>('/v1/embeddings', embeddingRequest, {
-    findModel: (context, model) => findEncoder(context, model, anEmbedder),
-    run: embeddings,
-    // An encoder has a queue of its own, which a line of many inputs fills no more than any request.
+  endpoint<ResponseRequest>('/v1/responses', responseRequest, {
+    // A line that runs again after a power cut would be stored twice, and a batch would push out all others.
+    run: ({ responses }, caller, body) => wholeResponse(responses, caller, { ...body, store: false }),
     numSequences: () => 1,
+    neverTrue: ['stream', 'background', 'store'],
   }),
+  encoderEndpoint<EmbeddingRequest>('/v1/embeddings', embeddingRequest, anEmbedder, embeddings),
+  encoderEndpoint<ModerationRequest>('/v1/moderations', moderationRequest, aClassifier, moderation),
+  encoderEndpoint<RerankRequest>('/v1/rerank', rerankRequest, aScorer, ranking),
+  encoderEndpoint<ScoreRequest>('/v1/score', scoreRequest, aScorer, scoring),
 ];
 
 export const endpointUrls = endpoints.map(({ url }) => url);

@@ -2,6 +2,7 @@
 
 interface Asking {
   size: number;
+  isAlone: boolean;
   granted: () => void;
 }
 
@@ -9,6 +10,8 @@ export class Slots {
   readonly #capacity: number;
   readonly #load: { numSequences: number };
   readonly #asking: Asking[] = [];
+  /** Whoever holds what is taken wanted nobody beside it. */
+  #isAlone = false;
 
   /** `load` is kept up to date. */
   constructor(capacity: number, load: { numSequences: number }) {
@@ -16,11 +19,14 @@ export class Slots {
     this.#load = load;
   }
 
-  /** Resolves with true once there is room, or with false when the signal fires before. */
-  take(size: number, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Resolves with true once there is room, and nobody else if `isAlone`, or with false when the signal fires
+   * before.
+   */
+  take(size: number, signal: AbortSignal, isAlone = false): Promise<boolean> {
     if (signal.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const asking = { size, granted: () => settle(true) };
+      const asking = { size, isAlone, granted: () => settle(true) };
       const leave = () => {
         this.#asking.splice(this.#asking.indexOf(asking), 1);
         settle(false);
@@ -45,8 +51,9 @@ export class Slots {
   #grant(): void {
     for (let next = this.#asking[0]; next !== undefined; next = this.#asking[0]) {
       const used = this.#load.numSequences;
-      if (used > 0 && used + next.size > this.#capacity) return;
+      if (used > 0 && (next.isAlone || this.#isAlone || used + next.size > this.#capacity)) return;
       this.#asking.shift();
+      this.#isAlone = next.isAlone;
       this.#load.numSequences += next.size;
       next.granted();
     }

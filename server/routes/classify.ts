@@ -21,7 +21,7 @@ export function classifyRoutes(app: FastifyInstance, context: Context): void {
     );
   }
   app.post('/v1/moderations', { schema: { body: moderationRequest } }, (request, reply) =>
-    answered(request, reply, (caller) => moderate(context, caller, request.body as ModerationRequest)),
+    answered(request, reply, (caller) => moderation(context, caller, request.body as ModerationRequest)),
   );
 }
 
@@ -67,7 +67,7 @@ async function classify(context: Context, caller: Caller, body: ClassifyRequest)
 const harmless =
   /^(safe|ok|okay|none|neutral|normal|clean|benign|harmless|acceptable|not?[-_ ].+|non[-_ ].+)$/i;
 
-async function moderate(context: Context, caller: Caller, body: ModerationRequest): Promise<object> {
+export async function moderation(context: Context, caller: Caller, body: ModerationRequest): Promise<object> {
   const { model, encoder } = admitToEncoder(context, body.model, aClassifier);
   const input =
     typeof body.input === 'string'

@@ -1,7 +1,7 @@
 // /v1/responses: OpenAI's API of conversations whose turns the server keeps.
 
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import { callerOf } from '../caller.ts';
+import { type Caller, callerOf } from '../caller.ts';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import type { ResponseEvent } from '../responses/response-run.ts';
@@ -52,6 +52,16 @@ export function responseRoutes(app: FastifyInstance, context: Context, responses
   app.get('/v1/responses/:response_id/input_items', listing, async (request) =>
     responses.inputItems(request.owner, idOf(request), request.query as InputItemsQuery),
   );
+}
+
+/** What a body without `stream` and `background` is answered with. Null when the caller has gone meanwhile. */
+export async function wholeResponse(
+  responses: Responses,
+  caller: Caller,
+  body: ResponseRequest,
+): Promise<object | null> {
+  const running = await responses.create(caller, body);
+  return running === null ? null : whole(running);
 }
 
 async function whole({ response, events }: RunningResponse): Promise<object> {

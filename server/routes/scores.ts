@@ -13,12 +13,12 @@ import { ApiError } from '../errors.ts';
 export function scoreRoutes(app: FastifyInstance, context: Context): void {
   for (const path of ['/v1/rerank', '/rerank', '/v2/rerank']) {
     app.post(path, { schema: { body: rerankRequest } }, (request, reply) =>
-      answered(request, reply, (caller) => rerank(context, caller, request.body as RerankRequest)),
+      answered(request, reply, (caller) => ranking(context, caller, request.body as RerankRequest)),
     );
   }
   for (const path of ['/v1/score', '/score']) {
     app.post(path, { schema: { body: scoreRequest } }, (request, reply) =>
-      answered(request, reply, (caller) => score(context, caller, request.body as ScoreRequest)),
+      answered(request, reply, (caller) => scoring(context, caller, request.body as ScoreRequest)),
     );
   }
 }
@@ -37,7 +37,7 @@ function searchPrompts({
   return [first('query'), first('document', 'passage', 'corpus')];
 }
 
-async function rerank(context: Context, caller: Caller, body: RerankRequest): Promise<object> {
+export async function ranking(context: Context, caller: Caller, body: RerankRequest): Promise<object> {
   const { model, encoder } = admitToEncoder(context, body.model, aScorer);
   const [queryPrompt, documentPrompt] = searchPrompts(encoder.description);
   const texts = body.documents.map((document) => (typeof document === 'string' ? document : document.text));
@@ -71,7 +71,7 @@ function listOf(body: ScoreRequest, field: (typeof sides)[number][number]): Scor
     : value.map((text, i) => ({ field: `${field}.${i}`, text }));
 }
 
-async function score(context: Context, caller: Caller, body: ScoreRequest): Promise<object> {
+export async function scoring(context: Context, caller: Caller, body: ScoreRequest): Promise<object> {
   const { model, encoder } = admitToEncoder(context, body.model, aScorer);
   const given = sides.filter((pair) => pair.every((field) => body[field] != null));
   if (given.length !== 1) {

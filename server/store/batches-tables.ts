@@ -72,3 +72,6 @@ export const batchesSchema = `
     FOREIGN KEY (batch, line) REFERENCES batch_lines (batch, line) ON DELETE CASCADE
   ) STRICT;
 `;
+
+/** How often a line was begun and neither ended nor given up in order: its server ended under it. */
+export const lineStartsSchema = 'ALTER TABLE batch_lines ADD COLUMN starts INTEGER NOT NULL DEFAULT 0;';

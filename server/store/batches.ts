@@ -80,6 +80,12 @@ export interface BatchLine {
   sequences: number;
 }
 
+/** A line that has no result yet. */
+export interface PendingLine extends BatchLine {
+  /** Times that it was begun before, and its server ended under it. */
+  starts: number;
+}
+
 export interface LineUsage {
   inputTokens: number;
   cachedTokens: number;
@@ -94,6 +100,9 @@ export interface LineResult {
   content: string;
   usage: LineUsage | null;
 }
+
+/** What becomes of a line: it begins, it is given up to begin again later, or it has its result. */
+export type LineChange = { batch: number } & ({ line: number; starts: 1 | -1 } | { result: LineResult });
 
 /** The line of the error file for one that never ran. */
 export type UnrunLine = (customId: string) => string;
@@ -158,7 +167,8 @@ export class BatchStore {
 
   addLines(batch: number, lines: readonly BatchLine[]): void {
     const insert = this.#database.prepare(
-      'INSERT INTO batch_lines VALUES (@batch, @line, @custom_id, @start, @length, @sequences)',
+      `INSERT INTO batch_lines (batch, line, custom_id, start, length, sequences)
+         VALUES (@batch, @line, @custom_id, @start, @length, @sequences)`,
     );
     this.#database.transaction(() => {
       for (const line of lines) insert.run({ ...line, batch });
@@ -166,18 +176,22 @@ export class BatchStore {
   }
 
   /** The next lines without a result, in order, behind `line`. */
-  pending(batch: number, line: number, limit: number): BatchLine[] {
+  pending(batch: number, line: number, limit: number): PendingLine[] {
     return this.#database
       .prepare(
-        `SELECT line, custom_id, start, length, sequences FROM batch_lines l WHERE batch = ? AND line > ?
+        `SELECT line, custom_id, start, length, sequences, starts
+           FROM batch_lines l WHERE batch = ? AND line > ?
            AND NOT EXISTS (SELECT 1 FROM batch_results r WHERE r.batch = l.batch AND r.line = l.line)
            ORDER BY line LIMIT ?`,
       )
-      .all(batch, line, limit) as BatchLine[];
+      .all(batch, line, limit) as PendingLine[];
   }
 
-  /** Commits the results of lines, of any batches: from here on these lines never run again. */
-  addResults(results: ReadonlyArray<{ batch: number; result: LineResult }>): void {
+  /** Commits what becomes of lines, of any batches. One that has a result never runs again. */
+  change(changes: readonly LineChange[]): void {
+    const start = this.#database.prepare(
+      'UPDATE batch_lines SET starts = starts + ? WHERE batch = ? AND line = ?',
+    );
     const insert = this.#database.prepare('INSERT INTO batch_results VALUES (?, ?, ?, ?)');
     const count = this.#database.prepare(
       `UPDATE batches SET completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?,
@@ -185,8 +199,13 @@ export class BatchStore {
          reasoning_tokens = reasoning_tokens + ? WHERE seq = ?`,
     );
     this.#database.transaction(() => {
-      for (const { batch, result } of results) {
-        const { line, isError, content, usage } = result;
+      for (const change of changes) {
+        const { batch } = change;
+        if ('starts' in change) {
+          start.run(change.starts, batch, change.line);
+          continue;
+        }
+        const { line, isError, content, usage } = change.result;
         insert.run(batch, line, Number(isError), content);
         const tokens = [usage?.inputTokens, usage?.cachedTokens, usage?.outputTokens, usage?.reasoningTokens];
         count.run(Number(!isError), Number(isError), ...tokens.map((n) => n ?? 0), batch);

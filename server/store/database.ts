@@ -3,7 +3,7 @@
 // transaction, so that a power cut leaves what was committed and nothing else.
 
 import Sqlite from 'better-sqlite3';
-import { batchesSchema } from './batches-tables.ts';
+import { batchesSchema, lineStartsSchema } from './batches-tables.ts';
 import { responsesSchema } from './responses-tables.ts';
 
 export type Database = Sqlite.Database;
@@ -14,7 +14,7 @@ export class StoreError extends Error {}
 /**
  * The schema, one step a version; steps are only ever added. `user_version` counts those a file has had.
  */
-const migrations: readonly string[] = [responsesSchema, batchesSchema];
+const migrations: readonly string[] = [responsesSchema, batchesSchema, lineStartsSchema];
 
 /** "quir": other programs' databases are left alone. */
 const applicationId = 0x71756972;

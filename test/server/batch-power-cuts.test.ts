@@ -7,6 +7,7 @@ import pino from 'pino';
 import { afterAll, expect, it } from 'vitest';
 import { Batches, epochSeconds } from '../../server/batches/batches.ts';
 import type { Context } from '../../server/context.ts';
+import { Responses } from '../../server/responses/responses.ts';
 import type { BatchRow } from '../../server/store/batches.ts';
 import { type Database, openDatabase } from '../../server/store/database.ts';
 import { testAppOptions } from './app-options.ts';
@@ -52,6 +53,10 @@ class Power {
     return { prepare: run, transaction } as unknown as Database;
   }
 
+  cut(): void {
+    this.isOff = true;
+  }
+
   #check(): void {
     if (this.isOff) throw new Error('the power is off');
   }
@@ -61,7 +66,7 @@ class Power {
 class Life {
   readonly engine = new FakeEngine();
   readonly #database: Database;
-  readonly #power: Power;
+  readonly power: Power;
   readonly batches: Batches;
 
   constructor(path: string, numCommits = Number.POSITIVE_INFINITY, now = epochSeconds) {
@@ -70,16 +75,16 @@ class Life {
       yield delta(Buffer.from(promptTokenIds).toString(), 'stop');
     };
     this.#database = openDatabase(path, 1e8);
-    this.#power = new Power(numCommits);
+    this.power = new Power(numCommits);
     const context = {
       engine: this.engine,
       options: testAppOptions,
-      database: this.#power.over(this.#database),
+      database: this.power.over(this.#database),
       batchLoad: { numSequences: 0 },
       isDraining: () => false,
       fingerprint: 'fp',
     } as Partial<Context> as Context;
-    this.batches = new Batches(context, pino({ level: 'silent' }), now);
+    this.batches = new Batches(context, new Responses(context), pino({ level: 'silent' }), now);
   }
 
   async create(): Promise<string> {
@@ -112,9 +117,14 @@ class Life {
     return [...(this.#database.prepare(results).pluck().all() as string[]), ...inFiles];
   }
 
+  /** Starts that are counted, by line. */
+  starts(): number[] {
+    return this.#database.prepare('SELECT starts FROM batch_lines ORDER BY line').pluck().all() as number[];
+  }
+
   async untilOver(): Promise<void> {
     this.batches.start();
-    while (!this.#power.isOff && this.numOpen > 0) await turn();
+    while (!this.power.isOff && this.numOpen > 0) await turn();
   }
 
   async stop(): Promise<void> {
@@ -214,4 +224,77 @@ it('cancels where a cancel was under way', async () => {
   expect(batch.status).toBe('cancelled');
   expect(second.engine.requests).toEqual([]);
   expect([...outputs, ...errors].toSorted()).toEqual(customIds.toSorted());
+});
+
+it('gives a line up under which the server ended three times, and no other', async () => {
+  const path = join(folder, 'killer.db');
+  const id = await created(path);
+  const ran: string[][] = [];
+  for (let isOver = false; !isOver; ) {
+    const life = new Life(path);
+    const { power, engine } = life;
+    engine.answer = async function* ({ promptTokenIds }) {
+      const customId = Buffer.from(promptTokenIds).toString();
+      if (customId === 'id-6') power.cut();
+      await turn();
+      yield delta(customId, 'stop');
+    };
+    await life.untilOver();
+    isOver = life.numOpen === 0;
+    await life.stop();
+    ran.push(engine.requests.map(({ promptTokenIds }) => Buffer.from(promptTokenIds).toString()));
+  }
+  // Four run at once; those that have seen two ends run one by one.
+  expect(ran.map((ids) => ids.slice(-4))).toEqual([
+    ['id-4', 'id-5', 'id-6', 'id-7'],
+    ['id-4', 'id-5', 'id-6', 'id-7'],
+    ['id-4', 'id-5', 'id-6'],
+    ['id-21', 'id-22', 'id-23', 'id-24'],
+  ]);
+  const life = new Life(path);
+  const { batch, outputs, errors } = await life.answers(id);
+  const parts: Buffer[] = [];
+  for await (const part of life.batches.files.read(batch.error_file_id as string)) parts.push(part);
+  await life.stop();
+  expect(batch).toMatchObject({ status: 'completed', completed: numLines - 1, failed: 1 });
+  expect(outputs).toEqual(customIds.filter((customId) => customId !== 'id-6'));
+  expect(errors).toEqual(['id-6']);
+  const [entry] = Buffer.concat(parts).toString().split('\n');
+  expect(JSON.parse(entry)).toMatchObject({
+    response: null,
+    error: { code: 'server_ended', message: expect.stringContaining('ended 3 times') },
+  });
+});
+
+/** A process whose lines hang until it is stopped in order. */
+async function stopped(path: string, status: 'ok' | 'dead'): Promise<number[]> {
+  const life = new Life(path);
+  life.engine.answer = async function* ({ signal }) {
+    await new Promise((resolve) => signal?.addEventListener('abort', resolve));
+    yield delta('', 'abort');
+  };
+  life.batches.start();
+  while (life.engine.requests.length < 4) await turn();
+  expect(life.starts().slice(0, 5)).toEqual([1, 1, 1, 1, 0]);
+  life.engine.healthNow = { status, heartbeatAgeMs: 1 };
+  await life.batches.stop();
+  const starts = life.starts();
+  await life.stop();
+  return starts;
+}
+
+it('counts no start that ended in order, however often', async () => {
+  const path = join(folder, 'stopped.db');
+  await created(path);
+  for (let i = 0; i < 5; i++) expect(await stopped(path, 'ok')).toEqual(Array(numLines).fill(0));
+  const last = new Life(path);
+  await last.untilOver();
+  expect(last.engine.requests.length).toBe(numLines);
+  await last.stop();
+});
+
+it('counts the starts that ended with the engine', async () => {
+  const path = join(folder, 'engine.db');
+  await created(path);
+  expect((await stopped(path, 'dead')).slice(0, 5)).toEqual([1, 1, 1, 1, 0]);
 });

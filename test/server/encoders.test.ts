@@ -141,6 +141,23 @@ it('embeds the lines of a batch', async () => {
   expect(failed.errors.data[0]).toMatchObject({ code: 'unsupported_value', param: 'body.model' });
 });
 
+it.each([
+  ['/v1/moderations', { input: golden.texts[0] }],
+  ['/v1/rerank', { query: golden.texts[0], documents: golden.texts }],
+  ['/v1/score', { text_1: golden.texts[0], text_2: golden.texts }],
+])('%s answers lines of a batch as it answers anyone', async (url, body) => {
+  const batches = new BatchClient(app.fastify);
+  const batch = await batches.ended(await batches.batch(line('a', body, { url }), { endpoint: url }));
+  expect(batch.request_counts).toEqual({ total: 1, completed: 1, failed: 0 });
+  const [answer] = await batches.answers(batch.output_file_id);
+  const { created, ...alone } = (await post(url, body)).body;
+  expect(answer.response?.body).toEqual({
+    ...alone,
+    id: expect.any(String),
+    ...(created === undefined ? {} : { created: expect.any(Number) }),
+  });
+});
+
 describe('POST /v1/rerank', () => {
   const query = golden.pairs[0][0];
   const documents = golden.pairs.slice(0, 3).map(([, text]) => text);

@@ -1,16 +1,15 @@
-// Results of lines on their way into the store: those of one turn of the event loop share a transaction,
-// since each waits for the disk.
+// Starts and results of lines on their way into the store: those of one turn of the event loop share a
+// transaction, since each waits for the disk.
 
-import type { BatchStore, LineResult } from '../store/batches.ts';
+import type { BatchStore, LineChange } from '../store/batches.ts';
 
 interface Waiting {
-  batch: number;
-  result: LineResult;
+  change: LineChange;
   done: () => void;
   failed: (error: unknown) => void;
 }
 
-export class ResultCommits {
+export class LineCommits {
   readonly #store: BatchStore;
   #waiting: Waiting[] = [];
 
@@ -18,10 +17,10 @@ export class ResultCommits {
     this.#store = store;
   }
 
-  /** Resolves when the result is committed; rejects when it cannot be. */
-  add(batch: number, result: LineResult): Promise<void> {
+  /** Resolves when the change is committed; rejects when it cannot be. */
+  add(change: LineChange): Promise<void> {
     return new Promise((done, failed) => {
-      this.#waiting.push({ batch, result, done, failed });
+      this.#waiting.push({ change, done, failed });
       if (this.#waiting.length === 1) setImmediate(() => this.#commit());
     });
   }
@@ -30,7 +29,7 @@ export class ResultCommits {
     const waiting = this.#waiting;
     this.#waiting = [];
     try {
-      this.#store.addResults(waiting);
+      this.#store.change(waiting.map(({ change }) => change));
       for (const { done } of waiting) done();
     } catch {
       // There may be room for one where there is none for all.
@@ -38,9 +37,9 @@ export class ResultCommits {
     }
   }
 
-  #commitAlone({ batch, result, done, failed }: Waiting): void {
+  #commitAlone({ change, done, failed }: Waiting): void {
     try {
-      this.#store.addResults([{ batch, result }]);
+      this.#store.change([change]);
       done();
     } catch (error) {
       failed(error);
