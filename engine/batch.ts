@@ -15,6 +15,8 @@ export interface LogitsRow {
   promptPosition: number | null;
   /** Drafted tokens before the one that it samples; a request's rows follow one another from 0 on. */
   numDrafted: number;
+  /** The request's output tokens with the one that it samples. */
+  numOutputTokens: number;
 }
 
 export interface FilledBatch {
@@ -55,12 +57,22 @@ export function fillBatch(
     batch.loraRows[seq] = scheduled.request.adapterSlot;
     fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
   });
-  const masks = fillMasks(model, rows, layout, maskOf);
-  fillLists(model, rows, masks);
+  fillAdjustments(model, rows, layout, maskOf);
   rows.forEach(({ request, promptPosition }, row) => {
     if (promptPosition === null) request.pendingRow = row;
   });
   return { numTokens: token, numSeqs: plan.scheduled.length, rows };
+}
+
+/** What changes the logits of rows before they are sampled: masks, tokens seen, biases. */
+export function fillAdjustments(
+  model: NativeModel,
+  rows: readonly LogitsRow[],
+  layout: BatchLayout,
+  maskOf: MaskOf,
+): void {
+  const masks = fillMasks(model, rows, layout, maskOf);
+  fillLists(model, rows, layout, masks);
 }
 
 /** Stands for the token that the step launched before samples for the request. */
@@ -105,14 +117,16 @@ function fillLogitsRows(
     for (let position = request.numPromptLogprobsDone; position <= last; position++) {
       // The token at `position` is predicted by the row before it.
       fillTargetRow(model, request, rows.length, firstToken + position - 1 - start, position);
-      rows.push({ request, promptPosition: position, numDrafted: 0 });
+      rows.push({ request, promptPosition: position, numDrafted: 0, numOutputTokens: 0 });
     }
     request.numPromptLogprobsDone = Math.max(request.numPromptLogprobsDone, last + 1);
   }
+  // The one that the last row samples is planned as well.
+  const numKnown = request.numPlannedOutputTokens - numDraftTokens;
   for (let numDrafted = 0; samples && numDrafted <= numDraftTokens; numDrafted++) {
     const token = firstToken + numTokens - 1 - numDraftTokens + numDrafted;
     fillSamplingRow(model, request, rows.length, token);
-    rows.push({ request, promptPosition: null, numDrafted });
+    rows.push({ request, promptPosition: null, numDrafted, numOutputTokens: numKnown + numDrafted });
   }
 }
 
@@ -130,7 +144,7 @@ function fillTargetRow(
   batch.grammarRows[row] = -1;
 }
 
-function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number, token: number): void {
+export function fillSamplingRow({ batch }: NativeModel, { spec }: Request, row: number, token: number): void {
   batch.logitsRows[row] = token;
   batch.targetTokenIds[row] = -1;
   batch.numLogprobs[row] = spec.numLogprobs;
@@ -166,7 +180,7 @@ function fillMasks(
     const start = bitmaskRow * maskWords(vocabSize);
     // A list of allowed tokens ends with its last.
     batch.grammarBitmask.fill(0, start, start + maskWords(vocabSize));
-    batch.grammarBitmask.set(mask, start);
+    batch.grammarBitmask.set(mask.subarray(0, maskWords(vocabSize)), start);
     batch.grammarRows[row] = bitmaskRow;
     masks.set(row, mask);
   });
@@ -180,6 +194,7 @@ function fillMasks(
 function fillLists(
   model: NativeModel,
   rows: readonly LogitsRow[],
+  { vocabSize }: BatchLayout,
   masks: ReadonlyMap<number, Uint32Array>,
 ): void {
   const numCounts = rows.reduce((sum, row) => sum + numCountsOf(row), 0);
@@ -201,6 +216,8 @@ function fillLists(
     }
     if (promptPosition === null) {
       for (const [tokenId, value] of biasOf(row, masks.get(i))) {
+        // A draft model may have fewer ids.
+        if (tokenId >= vocabSize) continue;
         batch.logitBiasIds[bias] = tokenId;
         batch.logitBiasValues[bias++] = value;
       }
@@ -224,12 +241,10 @@ function numCountsOf({ request, promptPosition, numDrafted }: LogitsRow): number
 const forcingBias = 1e9;
 
 function biasOf(
-  { request, numDrafted }: LogitsRow,
+  { request, numDrafted, numOutputTokens }: LogitsRow,
   mask: Uint32Array | undefined,
 ): ReadonlyArray<readonly [number, number]> {
   const { spec } = request;
-  // The one that this row samples is planned as well, and so are those after it.
-  const numOutputTokens = request.numPlannedOutputTokens - request.numDraftTokens + numDrafted;
   const ends = numOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
   const unwanted = [...ends, ...request.forbiddenTokenIds(numDrafted)];
   // Where nothing else is allowed, neither minTokens nor bad words can be had.

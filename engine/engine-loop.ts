@@ -169,7 +169,7 @@ export class EngineLoop {
     const wanted: WantedDraft[] = [];
     for (const request of this.#scheduler.running) {
       request.draft([]);
-      const limit = draftLimit(request, drafter.maxTokens);
+      const limit = this.#scheduler.reserveForDraft(request, draftLimit(request, drafter.maxTokens));
       if (limit > 0) wanted.push({ request, limit });
     }
     drafter.propose(wanted);
@@ -205,15 +205,22 @@ export class EngineLoop {
     if (this.#isAsleep) return;
     for (const request of this.#scheduler.preemptAll()) this.#matchers.close(request);
     this.#kvCache.forgetFree();
-    this.#model.freeKvCache();
+    this.#freeKvCache();
     this.#isAsleep = true;
+  }
+
+  #freeKvCache(): void {
+    this.#model.freeKvCache();
+    this.#drafter?.freeKvCache();
   }
 
   #wakeUp(): string | null {
     if (!this.#isAsleep) return null;
     try {
       this.#model.allocateKvCache(this.#pool.numBlocks);
+      this.#drafter?.allocateKvCache(this.#pool.numBlocks);
     } catch (error) {
+      this.#freeKvCache();
       return error instanceof Error ? error.message : String(error);
     }
     this.#isAsleep = false;

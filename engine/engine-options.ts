@@ -5,7 +5,7 @@ import type { EngineObserver } from './generation.ts';
 import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
 import type { LoadedModel } from './model-files.ts';
-import { type CudaDevices, findCudaDevices } from './native.ts';
+import { type Backend, type CudaDevices, findCudaDevices, type NativeModelOptions } from './native.ts';
 import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 
 export interface EngineOptions {
@@ -102,21 +102,24 @@ export function findBackend(gpus: CudaDevices): 'cuda' | 'cpu' {
   return gpus.devices.some(({ isSupported }) => isSupported) ? 'cuda' : 'cpu';
 }
 
-/** Throws ModelError when the options ask for more than the model has. */
-export function threadOptions(
+type Limits = Pick<
+  NativeModelOptions,
+  'blockSize' | 'maxModelLen' | 'maxNumSeqs' | 'maxNumBatchedTokens' | 'maxLogprobs' | 'maxLoras'
+>;
+
+/** How a model is opened on a backend; `null` opens none and gets what the CPU would. */
+function nativeOptions(
   options: EngineOptions,
-  model: LoadedModel,
-): Omit<EngineThreadOptions, 'signals'> {
+  { config }: LoadedModel,
+  backend: Backend | 'null',
+  limits: Limits,
+): NativeModelOptions {
   const weightDtypes = { auto: null, float32: 'f32', bfloat16: 'bf16', float16: 'f16' } as const;
-  const backend =
-    options.backend === undefined || options.backend === 'auto'
-      ? findBackend(findCudaDevices())
-      : options.backend;
   const isGpu = backend === 'cuda' || backend === 'emulated';
   // A GPU computes in 16 bits: what the file has, and f16 for f32, as vLLM does.
-  const gpuDtype = model.config.weightDtype === 'bf16' ? 'bf16' : 'f16';
+  const gpuDtype = config.weightDtype === 'bf16' ? 'bf16' : 'f16';
   const kvDtypes = {
-    auto: model.config.weightDtype === 'f32' ? 'f32' : 'bf16',
+    auto: config.weightDtype === 'f32' ? 'f32' : 'bf16',
     float32: 'f32',
     float16: 'f16',
     bfloat16: 'bf16',
@@ -130,15 +133,7 @@ export function threadOptions(
       `--kv-cache-dtype: found ${kvCacheDtype}, allowed on ${isGpu ? 'a GPU' : 'the CPU'}: ${allowed.join(', ')}`,
     );
   }
-  const limits = {
-    blockSize: options.blockSize ?? 16,
-    maxModelLen: contextLength(options.maxModelLen ?? null, model),
-    maxNumSeqs: options.maxNumSeqs ?? 256,
-    maxNumBatchedTokens: options.maxNumBatchedTokens ?? 2048,
-    maxLogprobs: options.maxLogprobs ?? 20,
-    maxLoras: options.maxLoras ?? 4,
-  };
-  const native = {
+  return {
     backend: backend === 'null' ? 'cpu' : backend,
     cpuVariant: options.cpuVariant ?? null,
     dtype: weightDtypes[options.dtype ?? 'auto'] ?? (isGpu ? gpuDtype : null),
@@ -151,9 +146,49 @@ export function threadOptions(
     warmUp: backend === 'cuda',
     keepLogits: false,
     ...limits,
-  } as const;
+  };
+}
+
+/** A step of the draft model has at least as many tokens as it needs to go on with all requests. */
+const minDraftStepTokens = 512;
+
+/** It has the main model's blocks and rows, and shorter steps, which nobody waits for long. */
+function draftLimits(limits: Limits): Limits {
+  const wanted = Math.max(minDraftStepTokens, 2 * limits.maxNumSeqs);
   return {
-    model: backend === 'null' ? null : { config: model.config, files: model.files, options: native },
+    ...limits,
+    maxNumBatchedTokens: Math.min(limits.maxNumBatchedTokens, wanted),
+    maxLogprobs: 0,
+    maxLoras: 0,
+  };
+}
+
+/** Throws ModelError when the options ask for more than the model has. `draft` is a speculation's model. */
+export function threadOptions(
+  options: EngineOptions,
+  model: LoadedModel,
+  draft: LoadedModel | null,
+): Omit<EngineThreadOptions, 'signals'> {
+  const backend =
+    options.backend === undefined || options.backend === 'auto'
+      ? findBackend(findCudaDevices())
+      : options.backend;
+  const limits = {
+    blockSize: options.blockSize ?? 16,
+    maxModelLen: contextLength(options.maxModelLen ?? null, model),
+    maxNumSeqs: options.maxNumSeqs ?? 256,
+    maxNumBatchedTokens: options.maxNumBatchedTokens ?? 2048,
+    maxLogprobs: options.maxLogprobs ?? 20,
+    maxLoras: options.maxLoras ?? 4,
+  };
+  const openable = (loaded: LoadedModel, itsLimits: Limits) => ({
+    config: loaded.config,
+    files: loaded.files,
+    options: nativeOptions(options, loaded, backend, itsLimits),
+  });
+  return {
+    model: backend === 'null' ? null : openable(model, limits),
+    draftModel: draft === null ? null : openable(draft, draftLimits(limits)),
     nullStepMs: options.nullStepMs ?? 0,
     vocabSize: model.config.vocabSize,
     longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,

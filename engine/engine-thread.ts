@@ -9,7 +9,8 @@ import { Matchers } from './grammar/matchers.ts';
 import type { EngineThreadOptions, FromEngine, ToEngine } from './messages.ts';
 import { type NativeModel, openNativeModel } from './native.ts';
 import { NullModel } from './null-model.ts';
-import { PromptLookup } from './speculation/prompt-lookup.ts';
+import type { Drafter } from './speculation/drafter.ts';
+import { openDrafter } from './speculation/open-drafter.ts';
 
 const inboxWord = 0;
 const heartbeatWord = 1;
@@ -36,10 +37,9 @@ function availableBytes({ memory }: NativeModel): number {
   return Math.max(0, memory.freeBytes - memory.totalBytes * (1 - options.gpuMemoryUtilization));
 }
 
-/** KV blocks that requests may use; the null block comes on top. */
-function countBlocks(model: NativeModel): number {
+/** KV blocks that requests may use, each of so many bytes; the null block comes on top. */
+function countBlocks(model: NativeModel, kvBytesPerBlock: number): number {
   if (options.numBlocksOverride !== null) return options.numBlocksOverride;
-  const { kvBytesPerBlock } = model.memory;
   if (kvBytesPerBlock === 0) return nullModelBlocks;
   const asked = options.kvCacheBytes ?? availableBytes(model);
   const fitting = Math.floor(asked / kvBytesPerBlock) - 1;
@@ -60,25 +60,35 @@ function countBlocks(model: NativeModel): number {
   return numBlocks;
 }
 
+function memoryOf({ memory }: NativeModel, drafter: Drafter | null): Drafter['memory'] {
+  return {
+    weightBytes: memory.weightBytes + (drafter?.memory.weightBytes ?? 0),
+    kvBytesPerBlock: memory.kvBytesPerBlock + (drafter?.memory.kvBytesPerBlock ?? 0),
+  };
+}
+
 function post(message: FromEngine): void {
   port.postMessage(message);
 }
 
 function start(): EngineLoop {
+  // First, so that the model finds on a GPU what it leaves free.
+  const drafter = openDrafter(options);
   const model = openModel();
-  const numBlocks = countBlocks(model);
+  const { weightBytes, kvBytesPerBlock } = memoryOf(model, drafter);
+  const numBlocks = countBlocks(model, kvBytesPerBlock);
   model.allocateKvCache(numBlocks + 1);
+  drafter?.allocateKvCache(numBlocks + 1);
   post({
     type: 'ready',
     description: model.description,
-    weightBytes: model.memory.weightBytes,
-    kvCacheBytes: (numBlocks + 1) * model.memory.kvBytesPerBlock,
+    weightBytes,
+    kvCacheBytes: (numBlocks + 1) * kvBytesPerBlock,
     numBlocks,
     blockSize: options.blockSize,
     maxModelLen: options.maxModelLen,
   });
   const matchers = new Matchers(signals, options.vocabSize);
-  const drafter = options.speculation === null ? null : new PromptLookup(options.speculation);
   return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, matchers, nowMs, drafter);
 }
 

@@ -25,6 +25,7 @@ import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
 import { checkRequest, endTokenIds } from './request-checks.ts';
 import type { SamplingParams } from './sampling-params.ts';
+import { loadDraftModel } from './speculation/load-draft.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
 
@@ -49,6 +50,7 @@ export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 export {
+  type DraftModelConfig,
   maxSpeculativeTokens,
   type PromptLookupConfig,
   type SpeculativeConfig,
@@ -174,11 +176,12 @@ export class Engine implements EngineApi {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
     }
     const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
+    const draft = await loadDraftModel(options, model);
     let onStep: (output: StepOutput) => void = () => {};
     // The engine thread reads the weights while the tokenizer is made ready.
     const [started, text] = await Promise.allSettled([
       EnginePort.start(
-        threadOptions(options, model),
+        threadOptions(options, model, draft),
         new URL('./engine-thread.js', import.meta.url),
         (output) => onStep(output),
       ),

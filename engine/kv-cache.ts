@@ -67,16 +67,15 @@ export class KvCache {
   }
 
   /**
-   * Room for the next `numNew` tokens of a running request; false, and nothing changed, when the pool has
-   * none.
+   * Room for the next `numNew` tokens of a running request; false, and nothing changed, when the pool would
+   * not keep numKept blocks free.
    */
-  extend(request: Request, numNew: number): boolean {
+  extend(request: Request, numNew: number, numKept = 0): boolean {
     const numNeeded =
       Math.ceil((request.numComputedTokens + numNew) / this.#blockSize) - request.blocks.length;
     if (numNeeded <= 0) return true;
-    const blocks = this.#pool.allocate(numNeeded);
-    if (blocks === null) return false;
-    request.blocks.push(...blocks);
+    if (numNeeded + numKept > this.#pool.numFree) return false;
+    request.blocks.push(...(this.#pool.allocate(numNeeded) ?? []));
     return true;
   }
 

@@ -143,10 +143,19 @@ export type FromEngine =
   /** The thread is about to exit. `fatal` before ready is a start error, after it a broken invariant. */
   | { type: 'fatal'; message: string };
 
+/** What a model is opened with. */
+export interface OpenableModel {
+  config: ModelConfig;
+  files: ModelFiles;
+  options: NativeModelOptions;
+}
+
 /** What the engine thread is started with (workerData). */
 export interface EngineThreadOptions {
   /** null runs the null model: tokens without arithmetic, for measuring everything else. */
-  model: { config: ModelConfig; files: ModelFiles; options: NativeModelOptions } | null;
+  model: OpenableModel | null;
+  /** That of a speculation with a model. */
+  draftModel: OpenableModel | null;
   /** How long a step of the null model takes. */
   nullStepMs: number;
   vocabSize: number;

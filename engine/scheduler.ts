@@ -130,6 +130,18 @@ export class Scheduler {
     else if (isFull) this.finish(request, 'length');
   }
 
+  /**
+   * Gives a running request blocks for a draft of so many tokens, and says for how many it has room. A block
+   * for each running request stays free, so that a draft preempts none.
+   */
+  reserveForDraft(request: Request, numTokens: number): number {
+    const wanted = Math.min(numTokens, this.#limits.maxModelLen - request.numTokens - 1);
+    if (wanted <= 0) return 0;
+    const numNew = request.numMissingTokens + wanted;
+    if (this.#kvCache.extend(request, numNew, this.#running.length)) return wanted;
+    return Math.max(0, request.blocks.length * this.#limits.blockSize - request.numTokens);
+  }
+
   #scheduleInOrder(plan: StepPlan, nowMs: number): void {
     // Who waits in front can have no place in this step. Nobody else who waits goes past it.
     let isBlocked = false;
@@ -173,8 +185,7 @@ export class Scheduler {
   #draftOf(request: Request, numTokens: number, plan: StepPlan, numBehind: number): number {
     if (request.numDraftTokens === 0 || numTokens !== request.numMissingTokens) return 0;
     const numLeft = this.#limits.maxNumBatchedTokens - plan.numTokens - numTokens - numBehind;
-    const room = Math.min(numLeft, this.#limits.maxModelLen - request.numTokens - 1);
-    return Math.max(0, Math.min(request.numDraftTokens, room));
+    return Math.max(0, Math.min(request.numDraftTokens, numLeft));
   }
 
   /**

@@ -129,6 +129,15 @@ export class TokenBytes {
     });
   }
 
+  /** The lowest id that stands for other bytes in the other vocabulary, of those that both have. */
+  firstDifference(other: TokenBytes): number | null {
+    const id = this.#bytes.findIndex((bytes, at) => {
+      const there = other.#bytes[at];
+      return bytes !== undefined && there !== undefined && Buffer.compare(bytes, there) !== 0;
+    });
+    return id < 0 ? null : id;
+  }
+
   tokenText(tokenId: number): { text: string; bytes: Uint8Array } {
     const bytes = this.bytesOf(tokenId, false);
     return { text: new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes), bytes };

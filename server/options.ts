@@ -76,7 +76,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Engine', name: 'max-num-batched-tokens', kind: integer(1, 1 << 20), fallback: 2048, help: 'tokens in one step' },
   { group: 'Engine', name: 'long-prefill-token-threshold', kind: integer(0, 1 << 20), fallback: 0, help: 'prompt tokens one request may take in a step; 0 is no limit of its own' },
   { group: 'Engine', name: 'enable-prefix-caching', kind: { type: 'flag' }, fallback: true, help: 'reuse KV blocks of equal prefixes; --no-enable-prefix-caching turns it off' },
-  { group: 'Engine', name: 'speculative-config', kind: { type: 'text' }, fallback: null, help: 'guess tokens and verify several in one step, as JSON: {"method":"ngram","num_speculative_tokens":5,"prompt_lookup_max":4,"prompt_lookup_min":2} looks up in the text so far what followed its last 2 to 4 tokens; default no guesses' },
+  { group: 'Engine', name: 'speculative-config', kind: { type: 'text' }, fallback: null, help: 'guess tokens and verify several in one step, as JSON: {"method":"ngram","num_speculative_tokens":5,"prompt_lookup_max":4,"prompt_lookup_min":2} looks up in the text so far what followed its last 2 to 4 tokens, {"model":"Qwen/Qwen2.5-0.5B-Instruct","num_speculative_tokens":4} asks a smaller model with the same tokens; default no guesses' },
 
   { group: 'Storage', name: 'store', kind: { type: 'text' }, fallback: null, help: 'SQLite file for what clients store; by default it is kept in memory and gone when the server ends' },
   { group: 'Storage', name: 'responses-limit', kind: { type: 'bytes' }, fallback: '256MiB', help: 'bytes of stored responses (/v1/responses); the oldest make room for the newest' },

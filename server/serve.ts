@@ -20,7 +20,7 @@ import type { AppOptions } from './context.ts';
 import { Metrics } from './metrics.ts';
 import { OptionError, type OptionValues } from './options.ts';
 import { logRequest } from './request-log.ts';
-import { readSpeculativeConfig } from './speculative-config.ts';
+import { findSpeculation } from './speculative-config.ts';
 
 /** The package's own folder: two up from dist/server/, one up from server/. */
 export const packageRoot = (() => {
@@ -54,7 +54,8 @@ function createLogger(values: OptionValues): Logger {
   return isPretty ? pino({ level }, pretty({ colorize: process.stdout.isTTY, sync: true })) : pino({ level });
 }
 
-export function toEngineOptions(values: OptionValues, modelPath: string): EngineOptions {
+/** Downloads a draft model that is not here yet. */
+export async function toEngineOptions(values: OptionValues, modelPath: string): Promise<EngineOptions> {
   const template = values['chat-template'] as string | null;
   if (template !== null && !existsSync(template))
     throw new OptionError(`--chat-template: ${template} does not exist`);
@@ -85,7 +86,9 @@ export function toEngineOptions(values: OptionValues, modelPath: string): Engine
     threads: values.threads as number | null,
     cpuAffinity: values['cpu-affinity'] as string | null,
     seed: values.seed as number | null,
-    speculation: readSpeculativeConfig(values['speculative-config'] as string | null),
+    speculation: await findSpeculation(values['speculative-config'] as string | null, (line) =>
+      process.stderr.write(line),
+    ),
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
     chatTemplate: template === null ? null : readFileSync(template, 'utf8'),
   };
@@ -173,7 +176,7 @@ export async function serve(model: string | null, values: OptionValues): Promise
     (values['served-model-name'] as string[]).length > 0
       ? (values['served-model-name'] as string[])
       : [defaultName];
-  const options = toEngineOptions(values, modelPath);
+  const options = await toEngineOptions(values, modelPath);
   const metrics = new Metrics(names[0], options.maxModelLen ?? 1_000_000);
   const observer = {
     onStep: metrics.onStep.bind(metrics),

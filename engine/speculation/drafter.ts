@@ -13,6 +13,11 @@ export interface Drafter {
    * under way.
    */
   propose(wanted: readonly WantedDraft[]): void;
+  /** Bytes of its weights, and of what it keeps beside each block of the KV cache. */
+  readonly memory: { weightBytes: number; kvBytesPerBlock: number };
+  /** What it keeps comes and goes with the KV cache. Throws when memory is short. */
+  allocateKvCache(numBlocks: number): void;
+  freeKvCache(): void;
 }
 
 export interface WantedDraft {

@@ -6,6 +6,7 @@ import type { PromptLookupConfig } from './speculative-config.ts';
 
 export class PromptLookup implements Drafter {
   readonly maxTokens: number;
+  readonly memory = { weightBytes: 0, kvBytesPerBlock: 0 };
   readonly #config: PromptLookupConfig;
 
   constructor(config: PromptLookupConfig) {
@@ -20,6 +21,10 @@ export class PromptLookup implements Drafter {
       request.draft(lookUp(tokens, limit, promptLookupMin, promptLookupMax));
     }
   }
+
+  allocateKvCache(): void {}
+
+  freeKvCache(): void {}
 }
 
 /**

@@ -1,6 +1,6 @@
 // How drafts are made: what --speculative-config says, in camelCase.
 
-export type SpeculativeConfig = PromptLookupConfig;
+export type SpeculativeConfig = PromptLookupConfig | DraftModelConfig;
 
 /** n-gram speculation: the text so far is where the next tokens are looked up. */
 export interface PromptLookupConfig {
@@ -10,6 +10,16 @@ export interface PromptLookupConfig {
   /** Tokens that the end of the text must have in common with an earlier place: wanted, and at least. */
   promptLookupMax: number;
   promptLookupMin: number;
+}
+
+/** A second model guesses. */
+export interface DraftModelConfig {
+  method: 'draft_model';
+  numSpeculativeTokens: number;
+  /** Its folder. Its tokens must be the main model's. */
+  model: string;
+  /** Longer requests are not drafted for; null is as far as the draft model goes. */
+  maxModelLen: number | null;
 }
 
 export const maxSpeculativeTokens = 64;

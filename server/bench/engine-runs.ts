@@ -42,7 +42,7 @@ export async function openBenchModel(
   const folder = await resolveModel(model, process.env, (line) => process.stderr.write(line));
   const defaults = readOptions([], {}, serveOptions).values;
   const engine = await Engine.open({
-    ...toEngineOptions({ ...defaults, ...values }, folder),
+    ...(await toEngineOptions({ ...defaults, ...values }, folder)),
     maxModelLen: asked ?? limits.maxModelLen,
   });
   return { engine, random: seededRandom((values.seed as number | null) ?? 0) };

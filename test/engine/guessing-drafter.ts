@@ -6,6 +6,7 @@ import { testVocabSize } from './requests.ts';
 
 export class GuessingDrafter implements Drafter {
   readonly maxTokens: number;
+  readonly memory = { weightBytes: 0, kvBytesPerBlock: 0 };
   readonly #outputOf: (handle: number) => readonly number[];
   readonly #int: (low: number, high: number) => number;
 
@@ -32,4 +33,8 @@ export class GuessingDrafter implements Drafter {
       request.draft(coming);
     }
   }
+
+  allocateKvCache(): void {}
+
+  freeKvCache(): void {}
 }

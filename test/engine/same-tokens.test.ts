@@ -2,6 +2,7 @@
 // alone or in a crowd, prefix cache on or off, any block size, any chunk limit, preempted or never, guessed
 // ahead or not.
 
+import { rmSync } from 'node:fs';
 import {
   defaultSamplingParams,
   Engine,
@@ -11,6 +12,7 @@ import {
   type StepStats,
 } from 'quire';
 import { afterAll, describe, expect, it } from 'vitest';
+import { nearCopy } from '../near-copy.ts';
 import { hasStories, storiesFolder } from '../stories260k.ts';
 
 /** mulberry32: small, seeded, good enough to draw test cases. */
@@ -111,7 +113,11 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     })();
     return expected;
   }
-  afterAll(() => expected);
+  const draftFolder = hasStories ? nearCopy(storiesFolder) : storiesFolder;
+  afterAll(async () => {
+    await expected;
+    rmSync(draftFolder, { recursive: true });
+  });
 
   const variations: Array<[name: string, options: Partial<EngineOptions>, concurrency: number]> = [
     ['among 64 concurrent requests', {}, 64],
@@ -133,6 +139,9 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     // Guesses from a single token: many, most of them wrong.
     speculation: { method: 'ngram', numSpeculativeTokens, promptLookupMax: 3, promptLookupMin: 1 },
   });
+  const draftModel = (numSpeculativeTokens: number, model = draftFolder): Partial<EngineOptions> => ({
+    speculation: { method: 'draft_model', numSpeculativeTokens, model, maxModelLen: null },
+  });
   const speculative: typeof variations = [
     ['with drafts of 1 token, one by one', ngram(1), 1],
     ['with drafts of 5 tokens, among 64', ngram(5), 64],
@@ -140,6 +149,19 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     ['with drafts, preempted by a KV pool of 40 blocks', { ...ngram(5), numBlocksOverride: 40 }, 64],
     ['with drafts, 20 tokens in a step', { ...ngram(5), maxNumBatchedTokens: 20, maxNumSeqs: 16 }, 64],
     ['with drafts, in chunks of 7 tokens', { ...ngram(4), longPrefillTokenThreshold: 7 }, 64],
+    ['with a draft model, among 64', draftModel(4), 64],
+    ['with a draft model, one by one, no cache', { ...draftModel(7), enablePrefixCaching: false }, 1],
+    [
+      'with a draft model, preempted by a KV pool of 40 blocks',
+      { ...draftModel(3), numBlocksOverride: 40 },
+      64,
+    ],
+    [
+      'with a draft model, 20 tokens in a step',
+      { ...draftModel(5), maxNumBatchedTokens: 20, maxNumSeqs: 16 },
+      64,
+    ],
+    ['with a draft model, in chunks of 7 tokens', { ...draftModel(4), longPrefillTokenThreshold: 7 }, 64],
   ];
 
   it.each([...variations, ...speculative])('%s', async (_name, options, concurrency) => {
@@ -162,6 +184,19 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     expect(wrong.slice(0, 3), `seed ${seed}: ${wrong.length} of ${cases.length} differ`).toEqual([]);
     if (options.numBlocksOverride !== undefined) expect(numPreemptions).toBeGreaterThan(0);
     if (options.speculation !== undefined) expect(numAccepted).toBeGreaterThan(50);
+  });
+
+  it('with the model as its own draft, whose guesses are never wrong', async () => {
+    const counts = { drafted: 0, accepted: 0 };
+    const onStep = ({ numDraftTokens, numAcceptedByPosition }: StepStats) => {
+      counts.drafted += numDraftTokens;
+      for (const count of numAcceptedByPosition) counts.accepted += count;
+    };
+    const engine = await Engine.open({ ...base, ...draftModel(4, storiesFolder), observer: { onStep } });
+    expect(await runTogether(engine, cases, 64)).toEqual(await alone());
+    await engine.close();
+    expect(counts.drafted).toBeGreaterThan(1000);
+    expect(counts.accepted).toBe(counts.drafted);
   });
 
   it.each(['float16', 'bfloat16', 'int8_per_token_head'] as const)(

@@ -1,16 +1,17 @@
 // The model on the CUDA kernels, run by the emulator: the same logits and the same text as on the CPU, as far
 // as 16-bit activations go.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { defaultSamplingParams, Engine } from '../../dist/engine/engine.js';
+import { defaultSamplingParams, Engine, type EngineOptions } from '../../dist/engine/engine.js';
 import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
 import type { NativeModel } from '../../engine/native.ts';
 import { dummyWeights } from '../../engine/weight-map.ts';
 import { FakeMatchers } from '../engine/fake-matchers.ts';
 import { engineRequest, runToEnd, testLimits } from '../engine/requests.ts';
+import { nearCopy } from '../near-copy.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
 import { forward, openForForward } from './forward.ts';
 
@@ -256,5 +257,58 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
     expect(whole).toBe(expected.text);
     for (const other of others) expect(expected.text.startsWith(other)).toBe(true);
     await engine.close();
+  });
+
+  it('writes the same with guesses as without when batch-invariant, two models in one process', async () => {
+    const draftFolder = nearCopy(storiesFolder);
+    const run = async (speculation: EngineOptions['speculation']) => {
+      let numAccepted = 0;
+      const engine = await Engine.open({
+        model: storiesFolder,
+        backend: 'emulated',
+        dtype: 'float16',
+        batchInvariant: true,
+        kvCacheBytes: 1 << 22,
+        maxNumSeqs: 4,
+        maxNumBatchedTokens: 64,
+        seed: 1,
+        speculation,
+        observer: {
+          onStep: ({ numAcceptedByPosition }) => {
+            for (const count of numAcceptedByPosition) numAccepted += count;
+          },
+        },
+      });
+      const write = async (i: number) => {
+        const { promptTokenIds: prompt, tokenIds: answer } = greedyCases[i % 2];
+        // The last repeats what it has read.
+        const ids = i < 2 ? prompt : [...prompt, ...answer.slice(0, 24), ...prompt];
+        const promptTokenIds = Int32Array.from(ids);
+        const sampling = { ...defaultSamplingParams, temperature: i % 2, maxTokens: 16, seed: BigInt(i) };
+        const tokenIds: number[] = [];
+        for await (const delta of engine.generate({ requestId: `${i}`, promptTokenIds, sampling })) {
+          tokenIds.push(...delta.tokenIds);
+        }
+        return tokenIds;
+      };
+      const outputs = await Promise.all([0, 1, 2].map(write));
+      await engine.close();
+      return { outputs, numAccepted };
+    };
+    const numSpeculativeTokens = 3;
+    const plain = await run(null);
+    const lookup = { method: 'ngram', promptLookupMax: 2, promptLookupMin: 1, numSpeculativeTokens } as const;
+    const byLookup = await run(lookup);
+    const byModel = await run({
+      method: 'draft_model',
+      model: draftFolder,
+      maxModelLen: null,
+      numSpeculativeTokens,
+    });
+    rmSync(draftFolder, { recursive: true });
+    expect(plain.numAccepted).toBe(0);
+    expect([byLookup.outputs, byModel.outputs]).toEqual([plain.outputs, plain.outputs]);
+    expect(byLookup.numAccepted).toBeGreaterThan(0);
+    expect(byModel.numAccepted).toBeGreaterThan(5);
   });
 });

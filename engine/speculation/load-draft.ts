@@ -1,0 +1,52 @@
+// The draft model's folder, read and checked against the model that it guesses for.
+
+import type { EngineOptions } from '../engine-options.ts';
+import { ModelError } from '../model-error.ts';
+import { type LoadedModel, loadModel } from '../model-files.ts';
+import { TokenBytes } from '../token-bytes.ts';
+import { readTokenizer } from '../tokenizer-file.ts';
+
+/** Null where no model drafts. Throws ModelError. */
+export async function loadDraftModel(
+  { speculation, loadFormat = 'auto' }: EngineOptions,
+  model: LoadedModel,
+): Promise<LoadedModel | null> {
+  if (speculation?.method !== 'draft_model') return null;
+  try {
+    const draft = await loadModel(speculation.model, { loadFormat });
+    checkLength(speculation.maxModelLen, draft);
+    await checkTokens(model, draft, loadFormat === 'dummy');
+    return draft;
+  } catch (error) {
+    if (error instanceof ModelError) throw new ModelError(`--speculative-config: ${error.message}`);
+    throw error;
+  }
+}
+
+function checkLength(asked: number | null, { config }: LoadedModel): void {
+  const own = config.maxPositionEmbeddings;
+  if (asked === null || asked <= own) return;
+  throw new ModelError(`max_model_len: found ${asked}, the draft model was made for at most ${own}`);
+}
+
+/**
+ * A guess is a token id, which must mean the same to both. One may have ids that the other lacks: models of a
+ * family often differ in how far their vocabulary is padded.
+ */
+async function checkTokens(model: LoadedModel, draft: LoadedModel, bytesInstead: boolean): Promise<void> {
+  const [own, other] = await Promise.all(
+    [model, draft].map(({ modelPath, config }) =>
+      readTokenizer(modelPath, { bytesInstead, vocabSize: config.vocabSize }),
+    ),
+  );
+  if (own.text === other.text) return;
+  const [ownTokens, otherTokens] = [own, other].map(({ json, path }) => TokenBytes.fromJson(json, path));
+  const id = ownTokens.firstDifference(otherTokens);
+  if (id === null) return;
+  const [ownText, otherText] = [ownTokens, otherTokens].map((tokens) =>
+    JSON.stringify(tokens.tokenText(id).text),
+  );
+  throw new ModelError(
+    `the tokens of ${draft.modelPath} are not those of ${model.modelPath}: token ${id} is ${otherText} there and ${ownText} here`,
+  );
+}
