@@ -183,6 +183,17 @@ function limitBodyTime(app: FastifyInstance, limitMs: number): void {
   });
 }
 
+/** Node closes those that are too many without a word; the log has one a minute. */
+function limitConnections(app: FastifyInstance, limit: number): void {
+  app.server.maxConnections = limit;
+  let silentUntilMs = 0;
+  app.server.on('drop', () => {
+    if (nowMs() < silentUntilMs) return;
+    silentUntilMs = nowMs() + 60_000;
+    app.log.warn(`connections are refused: ${limit} are open (--max-connections)`);
+  });
+}
+
 /** Everything but listening. The engine stays the caller's: close() does not close it. */
 export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
   let isDraining = false;
@@ -211,6 +222,7 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     isDraining: () => isDraining,
     batchLoad: { numSequences: 0 },
   };
+  limitConnections(app, options.maxConnections);
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
   await registerSockets(app, options);
@@ -236,7 +248,9 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
   const batches = new Batches(context, responses, app.log);
   await fileRoutes(app, context, batches.files);
   batchRoutes(app, context, batches);
-  const sockets = new Sockets(options.ssePingIntervalMs);
+  const { ssePingIntervalMs: pingIntervalMs, maxWebSockets: maxSockets, apiKeys } = options;
+  const maxSocketsOfOne = apiKeys.length > 1 ? Math.ceil(maxSockets / 2) : maxSockets;
+  const sockets = new Sockets({ pingIntervalMs, maxSockets, maxSocketsOfOne });
   socketRoutes(app, context, responses, sockets);
   app.addHook('onClose', async () => {
     await Promise.all([responses.settled(), batches.stop()]);

@@ -30,6 +30,11 @@ export interface ChatRun {
   isPlainText: boolean;
 }
 
+/** The messages in the chat template, with the tools that may be called. */
+export function encodePrompt({ engine, answerFormat }: Context, body: ChatRequest): Promise<EncodedPrompt> {
+  return engine.encodeChat(toChatPrompt(body, usedTools(body), answerFormat.tools?.callIds));
+}
+
 /**
  * Starts the choices. Null when the caller has gone meanwhile; throws ApiError for what cannot run. `render`
  * makes the prompt where that is not the messages in the chat template.
@@ -57,7 +62,7 @@ export async function startChat(
   sampling.beams = wantedBeams(body, wanted !== null);
   checkAllowedTokens(body, wanted);
   const [rendered, grammar] = await Promise.all([
-    render?.() ?? engine.encodeChat(toChatPrompt(body, tools, format.tools?.callIds)),
+    render?.() ?? encodePrompt(context, body),
     compileGrammar(engine, wanted),
   ]);
   const prompt = truncated(engine, rendered, body, maxTokens);

@@ -14,6 +14,10 @@ export interface AppOptions {
   apiKeys: readonly string[];
   /** Requests that may wait for their first step; more are refused with 429. */
   maxQueuedRequests: number;
+  /** Connections at once, WebSockets included; more are closed. */
+  maxConnections: number;
+  /** WebSockets at once; more are refused. Of several API keys one may have half of them. */
+  maxWebSockets: number;
   bodyLimitBytes: number;
   /** Time that a body may take to come in, but for uploads of files, in ms. */
   bodyTimeoutMs: number;

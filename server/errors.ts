@@ -29,6 +29,7 @@ export const errorTable = {
   queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
   internal_error: { status: 500, type: 'server_error', code: 'internal_error' },
   not_implemented: { status: 501, type: 'server_error', code: 'not_implemented' },
+  too_many_websockets: { status: 503, type: 'server_error', code: 'too_many_websockets' },
   draining: { status: 503, type: 'server_error', code: 'draining' },
   engine_dead: { status: 503, type: 'server_error', code: 'engine_dead' },
 } as const;
@@ -38,6 +39,7 @@ export type ErrorName = keyof typeof errorTable;
 /** Seconds after which a client refused for load may try again. */
 const retryAfterSeconds: Partial<Record<ErrorName, number>> = {
   queue_full: 1,
+  too_many_websockets: 10,
   draining: 10,
   engine_dead: 10,
 };

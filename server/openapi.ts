@@ -2,6 +2,8 @@
 // field means the same wherever it has the same name; where it does not, its parent's name goes before it.
 
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger';
+import { realtimeMessages } from './websocket/realtime-schemas.ts';
+import { responseMessages } from './websocket/response-schemas.ts';
 
 const operations: Record<string, string> = {
   'POST /v1/chat/completions': 'Answers a conversation; whole, or as server-sent events with stream.',
@@ -9,6 +11,7 @@ const operations: Record<string, string> = {
   'POST /v1/messages': 'Answers a conversation, in Anthropic’s dialect.',
   'POST /v1/messages/count_tokens': 'Counts the tokens of a conversation, in Anthropic’s dialect.',
   'POST /v1/responses': 'Answers a conversation whose turns the server keeps.',
+  'POST /v1/responses/input_tokens': 'Counts the tokens that a response would be given.',
   'GET /v1/responses': 'The same over a WebSocket: each message is a request.',
   'GET /v1/responses/{response_id}': 'A response that runs or is stored, or its events with stream.',
   'DELETE /v1/responses/{response_id}': 'Forgets a response, and ends it when it runs.',
@@ -60,6 +63,12 @@ const operations: Record<string, string> = {
   'GET /version': 'The version of quire.',
   'GET /metrics': 'Metrics in Prometheus’ text format.',
   'GET /openapi.json': 'This document.',
+};
+
+/** What clients may send once a route has become a WebSocket, by the name that the schemas have here. */
+const socketMessages: Record<string, { name: string; messages: Record<string, object> }> = {
+  'GET /v1/responses': { name: 'responses', messages: responseMessages },
+  'GET /v1/realtime': { name: 'realtime', messages: realtimeMessages },
 };
 
 const fields: Record<string, string> = {
@@ -225,6 +234,17 @@ const fields: Record<string, string> = {
   text_1: 'One text, or a list of them.',
   text_2: 'The texts that it is compared with.',
   response_id: 'The id of a response.',
+  event_id: 'Names the message in the error that it may be answered with.',
+  stream_id: 'Comes back in every event of the response; the id of the response by default.',
+  generate: 'Refused when it is false.',
+  session: 'What holds for every response of the session.',
+  response: 'What holds for this response alone.',
+  item: 'What is added to the conversation.',
+  item_id: 'The id of an item of the conversation.',
+  previous_item_id: 'The item that this one comes after; root is the beginning, the end by default.',
+  conversation: 'none answers beside the conversation; auto, the default, in it.',
+  output_modalities: 'What answers are made of: text.',
+  audio: 'Refused: answers are text.',
 };
 
 interface Schema {
@@ -258,12 +278,39 @@ function describedFields(properties: Record<string, Schema>, parent: string): Re
 /** Where requests have their fields. */
 const parts = ['body', 'querystring', 'params'] as const;
 
+const componentOf = (name: string, type: string) => `${name}.${type}`;
+
+const components = Object.fromEntries(
+  Object.values(socketMessages).flatMap(({ name, messages }) =>
+    Object.entries(messages).map(([type, schema]) => [componentOf(name, type), described(schema)]),
+  ),
+);
+
+/** `x-` since OpenAPI has no words for WebSockets. */
+function messagesOf(route: string): object {
+  const socket = socketMessages[route];
+  if (socket === undefined) return {};
+  const refs = Object.keys(socket.messages).map((type) => ({
+    $ref: `#/components/schemas/${componentOf(socket.name, type)}`,
+  }));
+  return { 'x-websocket-messages': { oneOf: refs } };
+}
+
 export const openApiOptions = (version: string): FastifyDynamicSwaggerOptions => ({
-  openapi: { openapi: '3.1.0', info: { title: 'quire', version } },
+  openapi: {
+    openapi: '3.1.0',
+    info: { title: 'quire', version },
+    components: { schemas: components as never },
+  },
   transform: ({ schema = {}, url, route }) => {
     const path = url.replace('*', '{*}').replace(/:(\w+)/g, '{$1}');
-    const summary = operations[`${[route.method].flat()[0]} ${path}`];
-    const changed: Record<string, unknown> = { ...schema, ...(summary === undefined ? {} : { summary }) };
+    const name = `${[route.method].flat()[0]} ${path}`;
+    const summary = operations[name];
+    const changed: Record<string, unknown> = {
+      ...schema,
+      ...(summary === undefined ? {} : { summary }),
+      ...messagesOf(name),
+    };
     for (const part of parts)
       if (schema[part] !== undefined) changed[part] = described(schema[part] as Schema);
     return { schema: changed, url };

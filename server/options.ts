@@ -84,6 +84,8 @@ export const serveOptions: readonly Option[] = [
   { group: 'Storage', name: 'max-file-size', kind: { type: 'bytes' }, fallback: '200MiB', help: 'bytes of one uploaded file' },
 
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },
+  { group: 'Limits', name: 'max-connections', kind: integer(1, 1_000_000), fallback: 4096, help: 'connections at once, WebSockets included; more are closed unanswered, so it should be well above max-queued-requests and max-num-seqs together' },
+  { group: 'Limits', name: 'max-websockets', kind: integer(1, 1_000_000), fallback: 512, help: 'WebSockets at once; where there are several API keys, one may have half of them. More are answered 503' },
   { group: 'Limits', name: 'max-logprobs', kind: integer(0, 64), fallback: 20, help: 'alternatives per token a request may ask for' },
   { group: 'Limits', name: 'grammar-timeout', kind: seconds, fallback: 10, help: 'seconds that compiling a JSON schema, regex or grammar may take; what takes longer is refused' },
   { group: 'Limits', name: 'body-limit', kind: { type: 'bytes' }, fallback: '32MiB', help: 'bytes of a request’s body' },

@@ -102,6 +102,8 @@ function toAppOptions(values: OptionValues, given: GivenOptions): AppOptions {
     ...given,
     apiKeys: values['api-key'] as string[],
     maxQueuedRequests: values['max-queued-requests'] as number,
+    maxConnections: values['max-connections'] as number,
+    maxWebSockets: values['max-websockets'] as number,
     bodyLimitBytes: values['body-limit'] as number,
     bodyTimeoutMs: 60_000,
     ssePingIntervalMs: (values['sse-ping-interval'] as number) * 1000,

@@ -125,10 +125,10 @@ const origins: ReadonlyArray<readonly [chatField: RegExp, field: string]> = [
   [/^tool_choice\.function/, 'tool_choice'],
 ];
 
-/** Waits for what was asked of the chat; its errors name this request's fields. */
-export async function inOwnWords<T>(asked: Promise<T>): Promise<T> {
+/** Asks something of the chat; its errors name this request's fields. */
+export async function inOwnWords<T>(ask: () => Promise<T>): Promise<T> {
   try {
-    return await asked;
+    return await ask();
   } catch (error) {
     if (error instanceof PromptError) throw new ApiError('invalid_prompt', error.message, 'input');
     if (!(error instanceof ApiError) || error.param === null) throw error;

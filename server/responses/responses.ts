@@ -1,8 +1,8 @@
 // The responses of this server: those that run, and those that are stored. Routes and sockets ask here.
 
 import type { Caller } from '../caller.ts';
-import { type ChatRun, startChat } from '../chat-run.ts';
-import type { Context } from '../context.ts';
+import { type ChatRun, encodePrompt, startChat } from '../chat-run.ts';
+import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { knownError } from '../known-error.ts';
 import { listAnswer } from '../store/page.ts';
@@ -13,7 +13,7 @@ import { EventLog } from './event-log.ts';
 import { type Item, readInput } from './input-items.ts';
 import { newResponse, type ResponseObject } from './response-object.ts';
 import { fail, type ResponseEvent, ResponseRun } from './response-run.ts';
-import type { InputItemsQuery, ResponseRequest } from './schemas.ts';
+import type { InputItemsQuery, InputTokensRequest, ResponseRequest } from './schemas.ts';
 
 /** Conversations that a caller holds besides the stored ones, by the id of their last response. */
 export type Recall = (responseId: string) => Item[] | null;
@@ -61,15 +61,7 @@ export class Responses {
     const isStored = body.store !== false;
     if (isBackground && !isStored)
       throw new ApiError('invalid_value', 'background: found true, allowed: with store true', 'background');
-    const earlier = this.#conversationOf(caller.owner, body.previous_response_id ?? null, recall);
-    const own = readInput(body.input, (id) => this.#store.findItem(caller.owner, id));
-    const input = [...earlier, ...own];
-    if (input.length === 0 && body.instructions == null)
-      throw new ApiError(
-        'invalid_value',
-        'input: found nothing, allowed: a text, or a list of items',
-        'input',
-      );
+    const { earlier, input } = this.#inputOf(caller.owner, body, recall);
     const controller = new AbortController();
     const signal = isBackground ? controller.signal : AbortSignal.any([caller.signal, controller.signal]);
     const chat = await startFitting(this.#context, { ...caller, signal }, body, input);
@@ -89,6 +81,31 @@ export class Responses {
       ended: Promise.resolve(),
     };
     return this.#begin(running);
+  }
+
+  /** Tokens of the prompt, before `truncation` makes it fit. Throws ApiError for what cannot be one. */
+  async countTokens(owner: string, given: InputTokensRequest): Promise<number> {
+    const body = { ...given, input: given.input ?? [] };
+    refuseUnsupportedFields(body);
+    const { input } = this.#inputOf(owner, body);
+    const chat = toChatRequest(body, input);
+    admit(this.#context, chat.model);
+    const { tokenIds } = await inOwnWords(async () => encodePrompt(this.#context, chat));
+    return tokenIds.length;
+  }
+
+  /** Everything that the model is given but `instructions`, and what of it is from earlier turns. */
+  #inputOf(owner: string, body: ResponseRequest, recall?: Recall): { earlier: Item[]; input: Item[] } {
+    const earlier = this.#conversationOf(owner, body.previous_response_id ?? null, recall);
+    const own = readInput(body.input, (id) => this.#store.findItem(owner, id));
+    const input = [...earlier, ...own];
+    if (input.length === 0 && body.instructions == null)
+      throw new ApiError(
+        'invalid_value',
+        'input: found nothing, allowed: a text, or a list of items',
+        'input',
+      );
+    return { earlier, input };
   }
 
   #begin(running: Running): RunningResponse {
@@ -268,7 +285,7 @@ async function startFitting(
   let kept = input;
   for (let numDropped = 1; ; numDropped *= 2) {
     try {
-      return await inOwnWords(startChat(context, caller, toChatRequest(body, kept)));
+      return await inOwnWords(() => startChat(context, caller, toChatRequest(body, kept)));
     } catch (error) {
       const isTooLong = error instanceof ApiError && error.errorName === 'context_length_exceeded';
       const shorter = withoutTurns(kept, numDropped);

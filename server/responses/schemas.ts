@@ -131,6 +131,12 @@ export const responseRequest = Type.Object({
   user: sampling.user,
 });
 
+/** Every field may be missing, since OpenAI's may; those that say nothing about the prompt change nothing. */
+export const inputTokensRequest = Type.Object({
+  ...responseRequest.properties,
+  input: maybe(responseRequest.properties.input),
+});
+
 export const responseParams = Type.Object({ response_id: Type.String({ minLength: 1, maxLength: 1000 }) });
 
 export const retrieveQuery = Type.Object({
@@ -147,6 +153,7 @@ export const inputItemsQuery = Type.Object({
 });
 
 export type ResponseRequest = Static<typeof responseRequest>;
+export type InputTokensRequest = Static<typeof inputTokensRequest>;
 export type InputItemField = Static<typeof inputItem>;
 export type RetrieveQuery = Static<typeof retrieveQuery>;
 export type InputItemsQuery = Static<typeof inputItemsQuery>;

@@ -5,9 +5,7 @@ import type { CompletionDelta } from '../../engine/engine.ts';
 import { readsReasoning } from '../answer/formats.ts';
 import { brokenOff } from '../broken-off.ts';
 import { callerOf } from '../caller.ts';
-import { toChatPrompt } from '../chat-prompt.ts';
-import { type ChatRun, startChat } from '../chat-run.ts';
-import { usedTools } from '../chat-tools.ts';
+import { type ChatRun, encodePrompt, startChat } from '../chat-run.ts';
 import { admit, type Context } from '../context.ts';
 import { toChatRequest, toPromptFields } from '../messages/chat-request.ts';
 import { anthropic, errorBody } from '../messages/dialect.ts';
@@ -58,8 +56,7 @@ export function messageRoutes(app: FastifyInstance, context: Context): void {
   app.post('/v1/messages/count_tokens', { config, schema: { body: countTokensRequest } }, async (request) => {
     const body = toPromptFields(request.body as PromptRequest, readsReasoning(context.answerFormat));
     admit(context, body.model);
-    const callIds = context.answerFormat.tools?.callIds;
-    const { tokenIds } = await context.engine.encodeChat(toChatPrompt(body, usedTools(body), callIds));
+    const { tokenIds } = await encodePrompt(context, body);
     return { input_tokens: tokenIds.length };
   });
 }

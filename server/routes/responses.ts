@@ -8,7 +8,9 @@ import type { ResponseEvent } from '../responses/response-run.ts';
 import type { Responses, RunningResponse } from '../responses/responses.ts';
 import {
   type InputItemsQuery,
+  type InputTokensRequest,
   inputItemsQuery,
+  inputTokensRequest,
   type ResponseRequest,
   type RetrieveQuery,
   responseParams,
@@ -29,6 +31,11 @@ export function responseRoutes(app: FastifyInstance, context: Context, responses
     if (body.stream === true) return stream(running.events, reply, ssePingIntervalMs);
     return body.background === true ? running.response : whole(running);
   });
+
+  app.post('/v1/responses/input_tokens', { schema: { body: inputTokensRequest } }, async (request) => ({
+    object: 'response.input_tokens',
+    input_tokens: await responses.countTokens(request.owner, request.body as InputTokensRequest),
+  }));
 
   const one = { params: responseParams };
   const retrieve = { schema: { ...one, querystring: retrieveQuery } };

@@ -5,6 +5,7 @@ import { checkOrigin } from '../auth.ts';
 import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import type { Responses } from '../responses/responses.ts';
+import type { JsonSocket } from '../websocket/json-socket.ts';
 import { type RealtimeQuery, realtimeQuery } from '../websocket/realtime-schemas.ts';
 import { RealtimeSession } from '../websocket/realtime-session.ts';
 import { ResponseSocket, type SocketOwner } from '../websocket/response-socket.ts';
@@ -19,7 +20,10 @@ export function socketRoutes(
   sockets: Sockets,
 ): void {
   const { allowedOrigins, bodyLimitBytes } = context.options;
-  const onRequest = async (request: FastifyRequest) => checkOrigin(request, allowedOrigins);
+  const onRequest = async (request: FastifyRequest) => {
+    checkOrigin(request, allowedOrigins);
+    if (request.ws) sockets.admit(request.owner);
+  };
   const handler = async ({ method, routeOptions }: FastifyRequest) => {
     throw new ApiError(
       'upgrade_required',
@@ -33,7 +37,8 @@ export function socketRoutes(
     onRequest,
     handler,
     wsHandler: (socket, request) => {
-      sockets.open(socket, request.log, (json) => new ResponseSocket(json, responses, ownerOf(request)));
+      const conversation = (json: JsonSocket) => new ResponseSocket(json, responses, ownerOf(request));
+      sockets.open(socket, request.owner, request.log, conversation);
     },
   });
 
@@ -50,7 +55,8 @@ export function socketRoutes(
     wsHandler: (socket, request) => {
       const { model } = admit(context, (request.query as RealtimeQuery).model);
       const options = { owner: ownerOf(request), model, maxConversationBytes: bodyLimitBytes };
-      sockets.open(socket, request.log, (json) => new RealtimeSession(json, responses, options));
+      const conversation = (json: JsonSocket) => new RealtimeSession(json, responses, options);
+      sockets.open(socket, request.owner, request.log, conversation);
     },
   });
 }

@@ -4,6 +4,7 @@ import Type, { type Static } from 'typebox';
 import { inputItem, responseRequest } from '../responses/schemas.ts';
 import { accepted, maxTokenId, maybe, sampling, text } from '../schemas.ts';
 import { validatorOf } from '../validation.ts';
+import { message } from './messages.ts';
 
 const { instructions, tools, tool_choice, parallel_tool_calls, reasoning } = responseRequest.properties;
 
@@ -39,24 +40,28 @@ export const realtimeQuery = Type.Object({ model: Type.Optional(text(1000)) });
 
 const itemId = text(1000);
 
-const messages = {
-  'session.update': Type.Object({ session }),
-  'conversation.item.create': Type.Object({ item: inputItem, previous_item_id: maybe(itemId) }),
-  'conversation.item.retrieve': Type.Object({ item_id: itemId }),
-  'conversation.item.delete': Type.Object({ item_id: itemId }),
-  'response.create': Type.Object({ response: maybe(response) }),
-  'response.cancel': Type.Object({ response_id: maybe(itemId) }),
+export const realtimeMessages = {
+  'session.update': message('session.update', { session }),
+  'conversation.item.create': message('conversation.item.create', {
+    item: inputItem,
+    previous_item_id: maybe(itemId),
+  }),
+  'conversation.item.retrieve': message('conversation.item.retrieve', { item_id: itemId }),
+  'conversation.item.delete': message('conversation.item.delete', { item_id: itemId }),
+  'response.create': message('response.create', { response: maybe(response) }),
+  'response.cancel': message('response.cancel', { response_id: maybe(itemId) }),
 };
 
-export type RealtimeMessages = { [Name in keyof typeof messages]: Static<(typeof messages)[Name]> };
+type Messages = typeof realtimeMessages;
+export type RealtimeMessages = { [Name in keyof Messages]: Static<Messages[Name]> };
 export type RealtimeQuery = Static<typeof realtimeQuery>;
 export type SessionFields = Static<typeof session>;
 export type AnsweringFields = Pick<SessionFields, keyof typeof answering>;
 export type RealtimeResponseFields = Static<typeof response>;
 
 export const answeringNames = Object.keys(answering) as Array<keyof typeof answering>;
-export const realtimeTypes = Object.keys(messages) as Array<keyof RealtimeMessages>;
+export const realtimeTypes = Object.keys(realtimeMessages) as Array<keyof RealtimeMessages>;
 
 export const realtimeValidators = new Map(
-  Object.entries(messages).map(([name, schema]) => [name, validatorOf(schema)]),
+  Object.entries(realtimeMessages).map(([name, schema]) => [name, validatorOf(schema)]),
 );

@@ -6,14 +6,19 @@ import type { Caller } from '../caller.ts';
 import { ApiError } from '../errors.ts';
 import type { Item } from '../responses/input-items.ts';
 import type { Responses, RunningResponse } from '../responses/responses.ts';
-import { type ResponseRequest, responseRequest } from '../responses/schemas.ts';
-import { checked, shown, validatorOf } from '../validation.ts';
+import type { ResponseRequest } from '../responses/schemas.ts';
+import { checked, shown } from '../validation.ts';
 import { type Conversation, type JsonSocket, type Message, unknownType } from './json-socket.ts';
+import {
+  type CancelMessage,
+  type CreateMessage,
+  responseTypes,
+  validateCancel,
+  validateCreate,
+} from './response-schemas.ts';
 
 /** Whose socket it is. */
 export type SocketOwner = Pick<Caller, 'id' | 'owner' | 'keySalt'>;
-
-const validate = validatorOf(responseRequest);
 
 /** A response on its way, from the message on that asks for it. */
 interface Stream {
@@ -47,7 +52,7 @@ export class ResponseSocket implements Conversation {
         this.#cancel(message);
         break;
       default:
-        throw unknownType(message.type, ['response.create', 'response.cancel']);
+        throw unknownType(message.type, responseTypes);
     }
   }
 
@@ -68,7 +73,13 @@ export class ResponseSocket implements Conversation {
   }
 
   #create(message: Message): void {
-    const { type: _, event_id: _eventId, stream_id: streamId, generate, ...body } = message;
+    const {
+      type: _,
+      event_id: _eventId,
+      stream_id: streamId,
+      generate,
+      ...request
+    } = checked<CreateMessage>(validateCreate, message);
     if (generate === false) {
       throw new ApiError(
         'unsupported_value',
@@ -76,8 +87,7 @@ export class ResponseSocket implements Conversation {
         'generate',
       );
     }
-    const request = checked<ResponseRequest>(validate, body);
-    const stream: Stream = { id: this.#newStreamId(streamId), running: null, isCancelled: false };
+    const stream: Stream = { id: this.#newStreamId(streamId ?? null), running: null, isCancelled: false };
     this.#socket.request(message, async (signal) => {
       this.#streams.add(stream);
       try {
@@ -88,14 +98,12 @@ export class ResponseSocket implements Conversation {
     });
   }
 
-  #newStreamId(given: unknown): string | null {
-    if (given == null) return null;
-    const isFree = [...this.#streams].every(({ id }) => id !== given);
-    if (typeof given === 'string' && given.length <= 1000 && isFree) return given;
-    const found = isFree ? shown(given) : `${shown(given)}, which runs`;
+  #newStreamId(given: string | null): string | null {
+    const isFree = given === null || [...this.#streams].every(({ id }) => id !== given);
+    if (isFree) return given;
     throw new ApiError(
       'invalid_value',
-      `stream_id: found ${found}, allowed: a string of its own`,
+      `stream_id: found ${shown(given)}, which runs, allowed: a string of its own`,
       'stream_id',
     );
   }
@@ -120,7 +128,8 @@ export class ResponseSocket implements Conversation {
   }
 
   /** By `stream_id` or `response_id`. What is cancelled ends with an event of its own. */
-  #cancel({ stream_id: streamId, response_id: responseId }: Message): void {
+  #cancel(message: Message): void {
+    const { stream_id: streamId, response_id: responseId } = checked<CancelMessage>(validateCancel, message);
     const stream = [...this.#streams].find(
       ({ id, running }) =>
         (streamId != null && id === streamId) || (responseId != null && running?.response.id === responseId),

@@ -6,6 +6,8 @@ export const testAppOptions: AppOptions = {
   encoders: new Map(),
   apiKeys: [],
   maxQueuedRequests: 100,
+  maxConnections: 1000,
+  maxWebSockets: 100,
   bodyLimitBytes: 1_000_000,
   bodyTimeoutMs: 60_000,
   ssePingIntervalMs: 5000,

@@ -3,6 +3,8 @@
 import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildApp } from '../../dist/server/app.js';
+import { realtimeTypes } from '../../server/websocket/realtime-schemas.ts';
+import { responseTypes } from '../../server/websocket/response-schemas.ts';
 import { testAppOptions } from './app-options.ts';
 import { FakeEngine } from './fake-engine.ts';
 
@@ -15,6 +17,7 @@ interface Schema {
 
 interface Operation {
   summary?: string;
+  'x-websocket-messages'?: { oneOf: Array<{ $ref: string }> };
   parameters?: Array<{ name: string; description?: string }>;
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
@@ -47,11 +50,13 @@ function routesOf(drawing: string): Array<[method: string, path: string]> {
 
 describe('/openapi.json', () => {
   let fastify: FastifyInstance;
+  let schemas: Record<string, Schema>;
   let operations: Array<[route: string, operation: Operation]>;
   beforeAll(async () => {
     const options = { ...testAppOptions, enableAdmin: true, allowRuntimeLora: true };
     ({ fastify } = await buildApp(new FakeEngine(), options));
-    const { paths } = (await fastify.inject('/openapi.json')).json();
+    const { paths, components } = (await fastify.inject('/openapi.json')).json();
+    schemas = components.schemas;
     operations = Object.entries(paths as Record<string, Record<string, Operation>>).flatMap(
       ([path, methods]) =>
         Object.entries(methods).map(([method, operation]): [string, Operation] => [
@@ -85,5 +90,19 @@ describe('/openapi.json', () => {
       ...Object.values(requestBody?.content ?? {}).flatMap(({ schema }) => undescribed(schema, route)),
     ]);
     expect(missing).toEqual([]);
+  });
+
+  it.each([
+    ['responses', '/v1/responses', responseTypes],
+    ['realtime', '/v1/realtime', realtimeTypes],
+  ])('has the messages of the WebSocket %s, and describes their fields', (name, path, types) => {
+    const [, operation] = operations.find(([route]) => route === `GET ${path}`) ?? [];
+    const refs = operation?.['x-websocket-messages']?.oneOf.map((message) => message.$ref);
+    expect(refs).toEqual(types.map((type) => `#/components/schemas/${name}.${type}`));
+    for (const type of types) {
+      const schema = schemas[`${name}.${type}`];
+      expect(schema.properties?.type).toMatchObject({ enum: [type] });
+      expect(undescribed(schema, type)).toEqual([]);
+    }
   });
 });

@@ -23,6 +23,45 @@ function withoutIds(value: unknown): unknown {
   return JSON.parse(text.replace(/"(created|completed)_at":\d+/g, '"$1_at":0'));
 }
 
+describe('POST /v1/responses/input_tokens', () => {
+  const count = (fields: object) => client.send('POST', '/input_tokens', fields);
+
+  it('counts the prompt that the same body would make', async () => {
+    await start('Hello.');
+    const { id } = await create({ instructions: 'Be brief.' });
+    const body = { previous_response_id: id, input: 'And?', instructions: 'Be long.', tools: [tool] };
+    const answer = (await count(body)).json();
+    expect(answer).toEqual({ object: 'response.input_tokens', input_tokens: 3 });
+    const { usage } = await create(body);
+    expect(usage.input_tokens).toBe(answer.input_tokens);
+    const [counted, given] = client.app.prompts.slice(-2);
+    expect(counted).toEqual(given);
+    expect(counted.messages).toHaveLength(4);
+    // Nothing has run but the two responses, and no other is stored.
+    expect(client.app.engine.requests).toHaveLength(2);
+  });
+
+  it('needs no input beside instructions', async () => {
+    await start('Hello.');
+    expect((await count({ instructions: 'Be brief.' })).json().input_tokens).toBe(3);
+  });
+
+  it.each([
+    [{}, 'input'],
+    [{ input: 5 }, 'input'],
+    [{ input: [{ type: 'input_image' }] }, 'input.0.type'],
+    [{ input: 'Hi', previous_response_id: 'resp_none' }, 'previous_response_id'],
+    [{ input: 'Hi', conversation: 'conv_1' }, 'conversation'],
+    [{ input: 'Hi', model: 'gpt' }, 'model'],
+    [{ input: 'Hi', tools: [{ type: 'web_search' }] }, 'tools.0.type'],
+  ])('refuses %j', async (body, param) => {
+    await start('Hello.');
+    const answer = await count(body);
+    expect([400, 404]).toContain(answer.statusCode);
+    expect(answer.json().error.param).toBe(param);
+  });
+});
+
 describe('POST /v1/responses', () => {
   it('answers with every field of a response', async () => {
     await start('Hello.');

@@ -172,6 +172,39 @@ describe('/v1/responses as a WebSocket', () => {
   });
 });
 
+describe('the number of connections', () => {
+  it('is bounded for WebSockets, before the upgrade', async () => {
+    await listen({ texts: ['Hello.'], options: { maxWebSockets: 2 } });
+    const [first, second] = [connect(), connect('/v1/realtime')];
+    expect([await first.opened(), await second.opened()]).toEqual([101, 101]);
+    expect(await connect().opened()).toBe(503);
+    const answer = await fetch(`${url.replace('ws', 'http')}/v1/responses`);
+    expect(answer.status).toBe(426);
+    second.socket.close();
+    await second.closed;
+    await until(() => app.fastify.websocketServer.clients.size === 1);
+    expect(await connect().opened()).toBe(101);
+  });
+
+  it('leaves room for other keys', async () => {
+    await listen({ texts: ['Hello.'], options: { maxWebSockets: 4, apiKeys: ['one', 'two'] } });
+    const as = (key: string) => connect('/v1/responses', { headers: { 'x-api-key': key } }).opened();
+    expect([await as('one'), await as('one'), await as('one')]).toEqual([101, 101, 503]);
+    expect([await as('two'), await as('two'), await as('two')]).toEqual([101, 101, 503]);
+  });
+
+  it('is bounded for all', async () => {
+    await listen({ texts: ['Hello.'], options: { maxConnections: 2 } });
+    const [first, second] = [connect(), connect()];
+    expect([await first.opened(), await second.opened()]).toEqual([101, 101]);
+    await expect(fetch(`${url.replace('ws', 'http')}/ping`)).rejects.toThrow();
+    first.socket.terminate();
+    await first.closed;
+    await until(() => app.fastify.websocketServer.clients.size === 1);
+    expect((await fetch(`${url.replace('ws', 'http')}/ping`)).status).toBe(200);
+  });
+});
+
 describe('the end of the server', () => {
   it('closes idle sockets, and others when they are done', async () => {
     let release = () => {};
