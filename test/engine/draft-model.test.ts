@@ -242,6 +242,19 @@ describe('a draft model', () => {
     expect(tokensPerStep.some(([, second]) => second === 5)).toBe(true);
   });
 
+  it('takes no block that another running request may need', () => {
+    const never = { maxTokens: 16, isWrong: () => true };
+    const { loop } = draftedLoop({ numBlocks: 7 }, never);
+    loop.handle({ type: 'add', request: engineRequest(1, prompt(8), { maxTokens: 40 }) });
+    loop.handle({ type: 'add', request: engineRequest(2, prompt(8, 9), { maxTokens: 12 }) });
+    const outputs = runToEnd(loop);
+    // Six blocks: three and three until the second request ends, then all for the first.
+    expect(outputs.steps.reduce((sum, { stats }) => sum + stats.numPreemptions, 0)).toBe(0);
+    expect(outputs.of(1).tokenIds.length).toBe(40);
+    expect(draftedIn(outputs)).toBeGreaterThan(40);
+    expect(acceptedIn(outputs)).toBe(0);
+  });
+
   it('has no drafts beyond its own length', () => {
     const { loop } = draftedLoop({}, { maxModelLen: 40 });
     loop.handle({ type: 'add', request: engineRequest(1, prompt(20), { maxTokens: 100 }) });
