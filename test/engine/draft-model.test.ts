@@ -18,6 +18,7 @@ type Int = ReturnType<typeof randomInts>;
 class OtherModel extends CheckedModel {
   numTokens = 0;
   longestStep = 0;
+  isFull = false;
   #numRows = 0;
   readonly #isWrong: () => boolean;
 
@@ -28,6 +29,11 @@ class OtherModel extends CheckedModel {
   ) {
     super(sizes, blockSize, true);
     this.#isWrong = isWrong;
+  }
+
+  override allocateKvCache(numBlocks: number): void {
+    if (this.isFull && numBlocks > 0) throw new Error('no memory');
+    super.allocateKvCache(numBlocks);
   }
 
   override launch(numTokens: number, numSeqs: number, numRows: number): void {
@@ -220,6 +226,27 @@ describe('a draft model', () => {
     // All again: what it held went with the cache.
     expect(model.numTokens - before).toBeGreaterThan(60);
     expect(acceptedIn(outputs)).toBe(draftedIn(outputs));
+  });
+
+  it('is asleep with the model when its memory cannot be had again', () => {
+    const { loop, model } = draftedLoop({});
+    const outputs = new Outputs();
+    loop.handle({ type: 'add', request: engineRequest(1, prompt(20), { maxTokens: 30 }) });
+    const ask = (action: 'sleep' | 'wakeUp') => {
+      loop.handle({ type: 'control', id: 1, action });
+      const output = loop.step();
+      outputs.add(output);
+      return output?.controls[0].problem;
+    };
+    outputs.add(loop.step());
+    expect(ask('sleep')).toBeNull();
+    model.isFull = true;
+    expect(ask('wakeUp')).toBe('no memory');
+    expect(loop.hasWork).toBe(false);
+    model.isFull = false;
+    expect(ask('wakeUp')).toBeNull();
+    runToEnd(loop, outputs);
+    expect(outputs.of(1).tokenIds.length).toBe(30);
   });
 
   it('drafts for others while it catches up with a long prompt', () => {
