@@ -1,7 +1,7 @@
 // Opens what drafts, on the engine thread.
 
-import type { EngineThreadOptions } from '../messages.ts';
-import { openNativeModel } from '../native.ts';
+import type { EngineThreadOptions, OpenableModel } from '../messages.ts';
+import { type NativeModel, openNativeModel } from '../native.ts';
 import { NullModel } from '../null-model.ts';
 import { DraftModel } from './draft-model.ts';
 import type { Drafter } from './drafter.ts';
@@ -19,14 +19,13 @@ export function openDrafter({
   if (speculation === null) return null;
   if (speculation.method === 'ngram') return new PromptLookup(speculation);
   if (draftModel === null) throw new Error('a draft model is wanted and none was loaded');
-  const { config, files, options } = draftModel;
+  const { config, options } = draftModel;
   const layout = {
     blockSize,
     maxBlocksPerSeq: Math.ceil(maxModelLen / blockSize),
     vocabSize: config.vocabSize,
   };
-  const opened =
-    model === null ? new NullModel({ ...options, ...layout }, 0) : openNativeModel(config, files, options);
+  const opened = model === null ? new NullModel({ ...options, ...layout }, 0) : openNamed(draftModel);
   return new DraftModel(opened, {
     maxTokens: speculation.numSpeculativeTokens,
     maxModelLen: Math.min(maxModelLen, speculation.maxModelLen ?? config.maxPositionEmbeddings),
@@ -34,4 +33,13 @@ export function openDrafter({
     layout,
     vocabSize,
   });
+}
+
+/** What is wrong says whose fault it is: it may be read as the main model's. */
+function openNamed({ config, files, options }: OpenableModel): NativeModel {
+  try {
+    return openNativeModel(config, files, options);
+  } catch (error) {
+    throw new Error(`--speculative-config: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }

@@ -18,6 +18,7 @@ type Int = ReturnType<typeof randomInts>;
 class OtherModel extends CheckedModel {
   numTokens = 0;
   longestStep = 0;
+  isFull = false;
   #numRows = 0;
   readonly #isWrong: () => boolean;
 
@@ -28,6 +29,11 @@ class OtherModel extends CheckedModel {
   ) {
     super(sizes, blockSize, true);
     this.#isWrong = isWrong;
+  }
+
+  override allocateKvCache(numBlocks: number): void {
+    if (this.isFull && numBlocks > 0) throw new Error('no memory');
+    super.allocateKvCache(numBlocks);
   }
 
   override launch(numTokens: number, numSeqs: number, numRows: number): void {
@@ -222,6 +228,27 @@ describe('a draft model', () => {
     expect(acceptedIn(outputs)).toBe(draftedIn(outputs));
   });
 
+  it('is asleep with the model when its memory cannot be had again', () => {
+    const { loop, model } = draftedLoop({});
+    const outputs = new Outputs();
+    loop.handle({ type: 'add', request: engineRequest(1, prompt(20), { maxTokens: 30 }) });
+    const ask = (action: 'sleep' | 'wakeUp') => {
+      loop.handle({ type: 'control', id: 1, action });
+      const output = loop.step();
+      outputs.add(output);
+      return output?.controls[0].problem;
+    };
+    outputs.add(loop.step());
+    expect(ask('sleep')).toBeNull();
+    model.isFull = true;
+    expect(ask('wakeUp')).toBe('no memory');
+    expect(loop.hasWork).toBe(false);
+    model.isFull = false;
+    expect(ask('wakeUp')).toBeNull();
+    runToEnd(loop, outputs);
+    expect(outputs.of(1).tokenIds.length).toBe(30);
+  });
+
   it('drafts for others while it catches up with a long prompt', () => {
     const { loop, model } = draftedLoop({ maxNumBatchedTokens: 256 }, { maxNumBatchedTokens: 16 });
     const outputs = new Outputs();
@@ -240,6 +267,19 @@ describe('a draft model', () => {
     expect(tokensPerStep.slice(0, 8).map(([first]) => first)).toEqual(Array(8).fill(5));
     expect(tokensPerStep.slice(1, 8).map(([, second]) => second)).toEqual(Array(7).fill(1));
     expect(tokensPerStep.some(([, second]) => second === 5)).toBe(true);
+  });
+
+  it('takes no block that another running request may need', () => {
+    const never = { maxTokens: 16, isWrong: () => true };
+    const { loop } = draftedLoop({ numBlocks: 7 }, never);
+    loop.handle({ type: 'add', request: engineRequest(1, prompt(8), { maxTokens: 40 }) });
+    loop.handle({ type: 'add', request: engineRequest(2, prompt(8, 9), { maxTokens: 12 }) });
+    const outputs = runToEnd(loop);
+    // Six blocks: three and three until the second request ends, then all for the first.
+    expect(outputs.steps.reduce((sum, { stats }) => sum + stats.numPreemptions, 0)).toBe(0);
+    expect(outputs.of(1).tokenIds.length).toBe(40);
+    expect(draftedIn(outputs)).toBeGreaterThan(40);
+    expect(acceptedIn(outputs)).toBe(0);
   });
 
   it('has no drafts beyond its own length', () => {
