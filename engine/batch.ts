@@ -245,13 +245,17 @@ function biasOf(
   mask: Uint32Array | undefined,
 ): ReadonlyArray<readonly [number, number]> {
   const { spec } = request;
-  const ends = numOutputTokens > spec.minTokens ? [] : [...spec.eosTokenIds, ...spec.stopTokenIds];
+  const mayStop = numOutputTokens > spec.minTokens;
+  // Reasoning before what a grammar holds does not end the output.
+  const mayEnd = mayStop && (mask !== undefined || spec.grammar === null);
+  const ends = [...(mayEnd ? [] : spec.eosTokenIds), ...(mayStop ? [] : spec.stopTokenIds)];
   const unwanted = [...ends, ...request.forbiddenTokenIds(numDrafted)];
   // Where nothing else is allowed, neither minTokens nor bad words can be had.
   const forbidden = mask === undefined || allowsMoreThan(mask, unwanted) ? unwanted : [];
-  const forced = request.thinking?.forcedTokenId ?? null;
+  const forced = request.reasoning?.forcedTokenId ?? null;
   if (forbidden.length === 0 && forced === null) return spec.logitBias;
-  const all = [...spec.logitBias, ...forbidden.map((id) => [id, Number.NEGATIVE_INFINITY] as const)];
+  const all: Array<readonly [number, number]> = [...spec.logitBias];
+  for (const id of forbidden) if (id !== forced) all.push([id, Number.NEGATIVE_INFINITY]);
   if (forced !== null) all.push([forced, forcingBias]);
   if (all.length > maxLogitBias) throw new Error(`${all.length} logit_bias entries exceed ${maxLogitBias}`);
   return all;

@@ -4,6 +4,7 @@
 import { AdapterSlots } from './adapter-slots.ts';
 import { type BatchLayout, fillBatch, type LogitsRow } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
+import { withToken } from './grammar/grammar.ts';
 import type { MaskNews, MatcherApi } from './grammar/matchers.ts';
 import { KvCache } from './kv-cache.ts';
 import type {
@@ -245,7 +246,11 @@ export class EngineLoop {
   #maskOf(request: Request): Uint32Array | null {
     const { grammar } = request.spec;
     if (grammar === null) return null;
-    return request.numOutputTokens === 0 ? grammar.firstMask : this.#matchers.mask(request);
+    if (request.reasoning?.answerStart === null) {
+      const { startTokenId } = request.reasoning;
+      return startTokenId === null ? null : withToken(grammar.firstMask, startTokenId);
+    }
+    return request.numHeldTokens === 0 ? grammar.firstMask : this.#matchers.mask(request);
   }
 
   #receiveMasks(): void {
@@ -328,7 +333,7 @@ export class EngineLoop {
       request.lastTokenMs = timeMs;
       this.#scheduler.appendToken(request, tokenId);
       if (request.finishReason !== null) this.#reportFinished(request);
-      else this.#matchers.advance(request, tokenId);
+      else if (request.numHeldTokens > 0) this.#matchers.advance(request, tokenId);
     });
     output.handles = Int32Array.from(handles);
     output.tokenIds = Int32Array.from(tokenIds);

@@ -48,6 +48,7 @@ export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
 export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
+export type { ReasoningParams } from './reasoning.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 export {
   type DraftModelConfig,
@@ -56,7 +57,6 @@ export {
   type SpeculativeConfig,
 } from './speculation/speculative-config.ts';
 export type { StepStats } from './step-stats.ts';
-export type { ThinkingLimit } from './thinking-budget.ts';
 
 export interface EngineDescription {
   modelPath: string;
@@ -436,7 +436,7 @@ export class Engine implements EngineApi {
       logitBias: sampling.logitBias,
       badWords: sampling.badWords,
       allowedTokenIds: sampling.allowedTokenIds,
-      thinkingLimit: sampling.thinkingLimit,
+      reasoning: sampling.reasoning,
       seed: seedWords(seed),
       maxTokens,
       minTokens: Math.min(sampling.minTokens, maxTokens),

@@ -6,9 +6,9 @@ import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
 import type { NativeModelOptions } from './native.ts';
+import type { ReasoningParams } from './reasoning.ts';
 import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 import type { StepStats } from './step-stats.ts';
-import type { ThinkingLimit } from './thinking-budget.ts';
 
 /** Why a request ended. `error` is ours; everything else is normal operation. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
@@ -42,7 +42,8 @@ export interface EngineRequest {
   logitBias: ReadonlyArray<readonly [number, number]>;
   badWords: ReadonlyArray<readonly number[]>;
   allowedTokenIds: readonly number[] | null;
-  thinkingLimit: ThinkingLimit | null;
+  /** How its reasoning ends, where a budget or a grammar must know. */
+  reasoning: ReasoningParams | null;
   /** Low and high word. */
   seed: readonly [number, number];
   maxTokens: number;
@@ -56,7 +57,7 @@ export interface EngineRequest {
   /** -1 none, 0 sampled only, k alternatives. */
   numLogprobs: number;
   numPromptLogprobs: number;
-  /** What the output must match; null for free text. */
+  /** What the output must match, after the reasoning where there is any; null for free text. */
   grammar: Grammar | null;
 }
 

@@ -55,6 +55,7 @@ export function checkRequest({ promptTokenIds, sampling }: GenerateRequest, limi
     ['stopTokenIds', sampling.stopTokenIds],
     ['badWords', sampling.badWords.flat()],
     ['allowedTokenIds', sampling.allowedTokenIds ?? []],
+    ['reasoning', reasoningTokenIds(sampling)],
   ] as const) {
     const unknown = ids.find((id) => id < 0 || id >= vocabSize);
     if (unknown !== undefined) {
@@ -66,6 +67,12 @@ export function checkRequest({ promptTokenIds, sampling }: GenerateRequest, limi
   }
   if (sampling.beams !== null) checkBeams(sampling, limits);
   return Math.min(sampling.maxTokens ?? room, room);
+}
+
+function reasoningTokenIds({ reasoning }: SamplingParams): number[] {
+  if (reasoning === null) return [];
+  const { startTokenIds, endTokenIds, leadTokenIds, callTokenIds } = reasoning;
+  return [...startTokenIds, ...endTokenIds, ...leadTokenIds, ...callTokenIds];
 }
 
 /** Tokens that end an output of the request. */

@@ -2,7 +2,7 @@
 // state.
 
 import type { EngineRequest, FinishReason } from './messages.ts';
-import { ThinkingBudget } from './thinking-budget.ts';
+import { Reasoning } from './reasoning.ts';
 import { TokenCounts } from './token-counts.ts';
 
 /**
@@ -50,7 +50,7 @@ export class Request {
   isMaskReady = true;
   /** Tokens seen, for penalties; null when the request has none. */
   readonly tokenCounts: TokenCounts | null;
-  readonly thinking: ThinkingBudget | null;
+  readonly reasoning: Reasoning | null;
   /** Bit i % 32 of word i / 32: token i may come; words after the last are 0. Null when all may. */
   readonly allowedTokens: Uint32Array | null;
 
@@ -62,7 +62,8 @@ export class Request {
     this.#tokenIds.set(spec.promptTokenIds);
     const hasPenalty =
       spec.repetitionPenalty !== 1 || spec.presencePenalty !== 0 || spec.frequencyPenalty !== 0;
-    this.thinking = spec.thinkingLimit === null ? null : new ThinkingBudget(spec.thinkingLimit);
+    const { reasoning } = spec;
+    this.reasoning = reasoning === null ? null : new Reasoning(reasoning, spec.grammar !== null);
     this.allowedTokens = spec.allowedTokenIds === null ? null : bitmaskOf(spec.allowedTokenIds);
     this.tokenCounts = hasPenalty ? new TokenCounts(spec.promptTokenIds) : null;
   }
@@ -94,7 +95,7 @@ export class Request {
   get waitsForPending(): boolean {
     if (this.numPendingTokens === 0) return false;
     const hasLongBadWord = this.spec.badWords.some(({ length }) => length > 1);
-    return hasLongBadWord || this.thinking?.dependsOn(this.numPendingTokens) === true;
+    return hasLongBadWord || this.reasoning?.dependsOn(this.numPendingTokens) === true;
   }
 
   /** Tokens that would complete a bad word after so many drafted ones. */
@@ -137,7 +138,19 @@ export class Request {
 
   /** A step samples its next token, or its matcher is gone: what may come first is known, the rest is not. */
   forgetMask(): void {
-    this.isMaskReady = this.spec.grammar === null || this.numPlannedOutputTokens === 0;
+    this.isMaskReady =
+      this.spec.grammar === null || (this.numHeldTokens === 0 && this.numPendingTokens === 0);
+  }
+
+  /** Output tokens that a grammar holds, or would; none while the model reasons. */
+  get numHeldTokens(): number {
+    const start = this.reasoning === null ? 0 : this.reasoning.answerStart;
+    return start === null ? 0 : this.numOutputTokens - start;
+  }
+
+  /** Those tokens, not a copy. */
+  get heldTokens(): Int32Array {
+    return this.tokens(this.numTokens - this.numHeldTokens, this.numTokens);
   }
 
   /** A pending token becomes known. */
@@ -146,7 +159,9 @@ export class Request {
     this.#reserve(1);
     this.#tokenIds[this.numTokens++] = tokenId;
     this.tokenCounts?.addOutput(tokenId);
-    this.thinking?.append(tokenId);
+    this.reasoning?.append(tokenId);
+    // The first mask of a grammar is part of it.
+    if (this.numHeldTokens === 0) this.isMaskReady = true;
   }
 
   /** Room for so many tokens more. */

@@ -1,7 +1,7 @@
 // How one request wants its tokens chosen. Names and defaults are vLLM's; the server maps OpenAI's fields
 // onto this.
 
-import type { ThinkingLimit } from './thinking-budget.ts';
+import type { ReasoningParams } from './reasoning.ts';
 
 export interface SamplingParams {
   /** Completions per prompt, 1..maxN. Choice i samples with seed + i. */
@@ -33,8 +33,11 @@ export interface SamplingParams {
   badWords: ReadonlyArray<readonly number[]>;
   /** The output has no other tokens, its end included; at least 1. Null allows all. */
   allowedTokenIds: readonly number[] | null;
-  /** Ends the reasoning after so many tokens; null leaves it to the model. */
-  thinkingLimit: ThinkingLimit | null;
+  /**
+   * How the output's reasoning begins and ends: it may be limited, and a grammar holds what comes after it.
+   * Null leaves it to the model, and a grammar holds all of the output.
+   */
+  reasoning: ReasoningParams | null;
   /** int64; null draws a fresh one. */
   seed: bigint | null;
   /** Output tokens at most; null fills the context. */
@@ -77,7 +80,7 @@ export const defaultSamplingParams: SamplingParams = {
   logitBias: [],
   badWords: [],
   allowedTokenIds: null,
-  thinkingLimit: null,
+  reasoning: null,
   seed: null,
   maxTokens: null,
   minTokens: 0,

@@ -115,7 +115,7 @@ const requestOf = (handle, maxTokens) => ({
   arrivalMs: handle,
   ...{ priority: 0, cacheSalt: '', adapterId: null, temperature: 0, topP: 1, topK: 0, minP: 0 },
   ...{ repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, logitBias: [], seed: [handle, 0] },
-  ...{ badWords: [], allowedTokenIds: null, thinkingLimit: null, grammar: null },
+  ...{ badWords: [], allowedTokenIds: null, reasoning: null, grammar: null },
   ...{ maxTokens, minTokens: 0, eosTokenIds: [], stopTokenIds: [], numLogprobs: -1, numPromptLogprobs: -1 },
 });
 

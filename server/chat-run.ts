@@ -4,7 +4,7 @@
 import { type CompletionDelta, type EncodedPrompt, RequestError } from '../engine/engine.ts';
 import type { AnswerOptions } from './answer/answer-stream.ts';
 import { type AnswerFormat, isPlainText, marksOf, promptEndOf } from './answer/formats.ts';
-import { thinkingLimit } from './answer/thinking.ts';
+import { reasoningParams } from './answer/thinking.ts';
 import { wantedBeams } from './beams.ts';
 import { type Caller, cacheSaltOf, priorityOf } from './caller.ts';
 import { contentText, toChatPrompt } from './chat-prompt.ts';
@@ -66,12 +66,9 @@ export async function startChat(
     compileGrammar(engine, wanted),
   ]);
   const prompt = truncated(engine, rendered, body, maxTokens);
-  const promptEnd =
-    wanted !== null && holdsFromStart(wanted)
-      ? 'after reasoning'
-      : promptEndOf(format, rendered.text, continuedText(body));
-  const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;
-  sampling.thinkingLimit = budget < 0 ? null : await thinkingLimit(engine, format, budget, promptEnd);
+  const promptEnd = promptEndOf(format, rendered.text, continuedText(body));
+  const budget = thinkingBudget(body);
+  sampling.reasoning = await reasoningParams(engine, format, { budget, grammar, promptEnd, readsCalls });
   sampling.badWords = await badWordTokens(engine, body.bad_words ?? []);
   if (caller.signal.aborted) return null;
   try {
@@ -88,7 +85,15 @@ export async function startChat(
     });
     const schemas = new Map(tools.map(({ function: { name, parameters } }) => [name, parameters ?? {}]));
     const onlyOneCall = body.parallel_tool_calls === false;
-    const options = { readsCalls, tools: schemas, promptEnd, onlyOneCall };
+    // Without a known end of it, a grammar leaves no room for reasoning.
+    const hasReasoning = sampling.reasoning !== null || wanted === null || !holdsFromStart(wanted);
+    const options: AnswerOptions = {
+      readsCalls,
+      tools: schemas,
+      promptEnd: hasReasoning ? promptEnd : 'after reasoning',
+      isHeld: wanted !== null,
+      onlyOneCall,
+    };
     return { model, prompt, deltas, format, options, isPlainText: isPlain };
   } catch (error) {
     const names = { ...clientFieldNames, logprobs: 'top_logprobs' };
@@ -112,6 +117,12 @@ function wantedLogprobs(body: ChatRequest): number | null {
     );
   }
   return body.logprobs === true ? (body.top_logprobs ?? 0) : null;
+}
+
+/** Null leaves it to the model. */
+function thinkingBudget(body: ChatRequest): number | null {
+  const budget = body.thinking_token_budget ?? body.thinking_budget ?? -1;
+  return budget < 0 ? null : budget;
 }
 
 /** The last message's text when the answer continues it. */

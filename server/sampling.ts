@@ -64,7 +64,7 @@ export function toSamplingParams(
     logitBias: toLogitBias(fields.logit_bias ?? {}),
     badWords: [],
     allowedTokenIds: fields.allowed_token_ids ?? null,
-    thinkingLimit: null,
+    reasoning: null,
     seed: toSeed(fields.seed ?? null),
     maxTokens,
     minTokens: toMinTokens(fields.min_tokens ?? 0, maxTokens),

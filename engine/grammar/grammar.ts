@@ -52,6 +52,13 @@ export function maskWords(vocabSize: number): number {
   return Math.ceil(vocabSize / 32);
 }
 
+/** The mask, and one token more. */
+export function withToken(mask: Uint32Array, tokenId: number): Uint32Array {
+  const wider = mask.slice();
+  wider[tokenId >> 5] |= 1 << (tokenId & 31);
+  return wider;
+}
+
 /** Whether the mask allows a token besides these. */
 export function allowsMoreThan(mask: Uint32Array, tokenIds: readonly number[]): boolean {
   for (let word = 0; word < mask.length; word++) {

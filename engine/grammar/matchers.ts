@@ -22,8 +22,8 @@ export interface MatcherApi {
   readonly numAwaited: number;
   setLane(lane: number, thread: MatcherLane | null): void;
   /**
-   * Begins a matcher for a request that runs now, after its output so far, whose mask is made unless it is
-   * empty.
+   * Begins a matcher for a request that runs now, after what it holds of the output so far, whose mask is
+   * made unless that is empty.
    */
   open(request: Request, lane: number): void;
   /** The request's newest token; the mask after it is made. */
@@ -90,7 +90,7 @@ export class Matchers implements MatcherApi {
     const { grammar } = request.spec;
     if (grammar === null || request.row === null) throw new Error('a matcher needs a grammar and a row');
     this.close(request);
-    const tokenIds = request.tokens(request.numPromptTokens, request.numTokens).slice();
+    const tokenIds = request.heldTokens.slice();
     const matcher = { lane: index, row: request.row, ticket: 0 };
     this.#matchers.set(request, matcher);
     if (tokenIds.length > 0) this.#await(request, matcher);

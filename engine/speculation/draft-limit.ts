@@ -5,7 +5,7 @@ import type { Request } from '../request.ts';
 
 /** 0 when what may come hangs on each token before it. */
 export function draftLimit(request: Request, maxTokens: number): number {
-  const { spec, thinking } = request;
+  const { spec, reasoning } = request;
   if (spec.grammar !== null) return 0;
   // It must be ready to sample, and its newest token be known.
   if (request.numPendingTokens > 0 || request.numMissingTokens !== 1) return 0;
@@ -14,7 +14,7 @@ export function draftLimit(request: Request, maxTokens: number): number {
   // Each of its rows has all of the biases, and the batch has room for so many of a request.
   const numRows = Math.floor(maxLogitBias / (numBiases(request) + 1));
   const limit = Math.max(0, Math.min(maxTokens, numLeft, numRows - 1));
-  return thinking?.dependsOn(limit) === true ? 0 : limit;
+  return reasoning?.dependsOn(limit) === true ? 0 : limit;
 }
 
 function numBiases({ spec }: Request): number {

@@ -26,6 +26,7 @@ export class ChatAnswer {
   readonly #stream: AnswerStream;
   #content = '';
   #reasoning = '';
+  #hasReasoned = false;
   readonly #calls: ToolCall[] = [];
   #isFirst = true;
 
@@ -54,6 +55,7 @@ export class ChatAnswer {
         this.#content += event.text;
         return { content: event.text };
       case 'reasoning':
+        this.#hasReasoned = true;
         if (!this.#options.showsReasoning) return null;
         this.#reasoning += event.text;
         return reasoningFields(event.text);
@@ -79,8 +81,8 @@ export class ChatAnswer {
     const calls = this.#calls;
     return {
       role: 'assistant',
-      // Always there, since strict clients miss it; null says that there is nothing but calls.
-      content: this.#content === '' && calls.length > 0 ? null : this.#content,
+      // Always there, since strict clients miss it; null says that there is nothing but calls or reasoning.
+      content: this.#content === '' && (calls.length > 0 || this.#hasReasoned) ? null : this.#content,
       refusal: null,
       ...(this.#reasoning === '' ? {} : reasoningFields(this.#reasoning)),
       // Left out when there are none: an empty list confuses clients that loop over it.

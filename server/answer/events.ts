@@ -89,6 +89,11 @@ export class EventWriter {
     this.#reasoned[this.#reasoned.length - 1].to = at;
   }
 
+  /** White space that comes next is part of the text. */
+  keepSpace(): void {
+    this.#dropsSpace = false;
+  }
+
   /** What seemed to end the reasoning is part of it. */
   resumeReasoning(text: string): void {
     this.#reasoned[this.#reasoned.length - 1].to = null;

@@ -80,16 +80,20 @@ export interface AnswerContext {
   tools: ToolSchemas;
   /** The prompt ends inside reasoning, or after it. */
   promptEnd: 'in reasoning' | 'after reasoning' | 'open';
+  /** A grammar holds what comes after the reasoning, white space included. */
+  isHeld: boolean;
 }
 
 /**
  * Where a prompt leaves the answer. `continued` is the text of the last message when the answer continues it.
  */
 export function promptEndOf(
-  { reasoning }: AnswerFormat,
+  { isHarmony, reasoning }: AnswerFormat,
   prompt: string,
   continued: string | null,
 ): AnswerContext['promptEnd'] {
+  // What is continued in harmony is a final message.
+  if (isHarmony) return continued === null ? 'open' : 'after reasoning';
   if (reasoning === null) return 'open';
   if (continued !== null) {
     const lastOf = (marks: readonly string[]) =>
@@ -127,7 +131,7 @@ export function* readAnswer(
   out: EventWriter,
   context: AnswerContext,
 ): Reading<void> {
-  if (format.isHarmony) return yield* readHarmony(input, out, context.readsCalls);
+  if (format.isHarmony) return yield* readHarmony(input, out, context);
   const tools = context.readsCalls ? format.tools : null;
   if (format.reasoning !== null) yield* readReasoning(format.reasoning, tools, input, out, context);
   yield* readContent(tools, input, out, context.tools);
@@ -138,7 +142,7 @@ function* readReasoning(
   tools: ToolFormat | null,
   input: TextInput,
   out: EventWriter,
-  { promptEnd, tools: schemas }: AnswerContext,
+  { promptEnd, isHeld, tools: schemas }: AnswerContext,
 ): Reading<void> {
   if (promptEnd === 'after reasoning') return;
   const space = yield* input.skipSpace();
@@ -151,6 +155,10 @@ function* readReasoning(
     const mark = yield* input.until(marks, (text) => out.reasoning(text));
     const end = input.numRead - (mark ?? '').length;
     out.endReasoning(end);
+    if (isHeld && mark !== null && format.closes.includes(mark)) {
+      yield* input.takeBeginning(format.lead ?? '');
+      out.keepSpace();
+    }
     if (mark === null || calls === null || format.closes.includes(mark)) return;
     if (yield* readCalls(calls, input, out, mark, schemas)) return;
     out.resumeReasoning(input.since(end));

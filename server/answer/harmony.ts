@@ -9,25 +9,35 @@ const channel = '<|channel|>';
 const message = '<|message|>';
 const ends = ['<|end|>', '<|call|>', '<|return|>'];
 
-/** How reasoning begins and ends, and what leads on to the answer when it has to end. */
+/** How reasoning begins and ends, and what leads on to the answer. */
 export const harmonyThinking = {
   open: `${channel}analysis${message}`,
   close: '<|end|>',
-  forced: `<|end|>${start}assistant${channel}final${message}`,
+  lead: `${start}assistant${channel}final${message}`,
 };
 
 const maxHeaderLength = 200;
 
 export const harmonyMarks = [start, channel, message, '<|constrain|>', ...ends];
 
-/** The whole answer. Without `readsCalls` what is said to a tool is content. */
-export function* readHarmony(input: TextInput, out: EventWriter, readsCalls: boolean): Reading<void> {
+interface HarmonyContext {
+  promptEnd: 'in reasoning' | 'after reasoning' | 'open';
+  /** Without it what is said to a tool is content. */
+  readsCalls: boolean;
+  /** A grammar holds the final message: what looks like a mark there is none. */
+  isHeld: boolean;
+}
+
+/** The whole answer. */
+export function* readHarmony(input: TextInput, out: EventWriter, context: HarmonyContext): Reading<void> {
+  if (context.isHeld && context.promptEnd === 'after reasoning')
+    return yield* rest(input, (text) => out.content(text));
   // The prompt ends in the role of the first message, so a receiver may come first.
   let mark = yield* input.takeAny([' to=', 'to=']);
   for (;;) {
     mark ??= yield* input.until([channel, start, message, ...ends], (text) => out.content(text));
     if (mark === null) return;
-    if (!ends.includes(mark)) yield* readMessage(input, out, mark, readsCalls);
+    if (!ends.includes(mark)) yield* readMessage(input, out, mark, context);
     mark = null;
   }
 }
@@ -36,7 +46,7 @@ function* readMessage(
   input: TextInput,
   out: EventWriter,
   firstMark: string,
-  readsCalls: boolean,
+  { readsCalls, isHeld }: HarmonyContext,
 ): Reading<void> {
   let header = firstMark;
   for (let mark: string | null = firstMark; mark !== message; header += mark) {
@@ -58,9 +68,22 @@ function* readMessage(
     out.beginReasoning(input.numRead);
     const end = yield* body(input, (text) => out.reasoning(text));
     out.endReasoning(input.numRead - (end ?? '').length);
+  } else if (isHeld) {
+    out.beginContent();
+    out.keepSpace();
+    yield* rest(input, (text) => out.content(text));
   } else {
     out.beginContent();
     yield* body(input, (text) => out.content(text));
+  }
+}
+
+/** Reads what is left but for an end mark that nothing follows. */
+function* rest(input: TextInput, emit: (text: string) => void): Reading<void> {
+  for (;;) {
+    const end = yield* input.until(ends, emit);
+    if (end === null || (yield* input.peek()) === '') return;
+    emit(end);
   }
 }
 

@@ -5,11 +5,13 @@ export interface ReasoningFormat {
   opens: readonly string[];
   /** Any of them ends it. */
   closes: readonly string[];
+  /** What the model writes between that and its answer; nothing by default. */
+  lead?: string;
   /** The answer begins with reasoning whether or not a mark says so. */
   isImplied?: boolean;
 }
 
-const think: ReasoningFormat = { opens: ['<think>'], closes: ['</think>'] };
+const think: ReasoningFormat = { opens: ['<think>'], closes: ['</think>'], lead: '\n\n' };
 
 export const reasoningFormats = {
   /** https://huggingface.co/Qwen/Qwen3-8B: the model or its template writes <think>. */

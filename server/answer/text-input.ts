@@ -116,6 +116,11 @@ export class TextInput {
     return (yield* this.takeAny([mark])) !== null;
   }
 
+  /** Reads of the text that stands here as much as is of the mark, which the end may cut. */
+  *takeBeginning(mark: string): Reading<void> {
+    for (const character of mark) if (!(yield* this.take(character))) return;
+  }
+
   /** The next character, not read; '' at the end. */
   *peek(): Reading<string> {
     while (this.#at === this.#text.length && !this.#isEnded) yield;

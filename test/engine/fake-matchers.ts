@@ -54,7 +54,7 @@ export class FakeMatchers implements MatcherApi {
 
   open(request: Request): void {
     if (request.row === null) throw new Error('a matcher is opened for a request without a row');
-    const tokenIds = [...request.tokens(request.numPromptTokens, request.numTokens)];
+    const tokenIds = [...request.heldTokens];
     this.#open.set(request, { tokenIds, looksLeft: tokenIds.length > 0 ? this.#drawDelay() : null });
   }
 
@@ -84,7 +84,7 @@ export class FakeMatchers implements MatcherApi {
   mask(request: Request): Uint32Array {
     const open = this.#open.get(request);
     if (open === undefined || open.looksLeft !== null) throw new Error('a mask is used that has not come');
-    const output = [...request.tokens(request.numPromptTokens, request.numTokens)];
+    const output = [...request.heldTokens];
     if (output.join() !== open.tokenIds.join()) throw new Error('a mask is used for another output');
     return this.#maskOf(request, open);
   }

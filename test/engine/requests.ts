@@ -31,7 +31,7 @@ export function engineRequest(
     logitBias: [],
     badWords: [],
     allowedTokenIds: null,
-    thinkingLimit: null,
+    reasoning: null,
     seed: [0, 0],
     maxTokens: 8,
     minTokens: 0,

@@ -20,7 +20,8 @@ function drawRequest(
   stems: number[][],
 ): EngineRequest {
   const stem = stems[int(0, stems.length - 1)];
-  const own = Array.from({ length: int(0, 30) }, () => int(0, testVocabSize - 1));
+  const drawTokens = (length: number) => Array.from({ length }, () => int(0, testVocabSize - 1));
+  const own = drawTokens(int(0, 30));
   return engineRequest(handle, [...stem.slice(0, int(1, stem.length)), ...own], {
     priority: int(0, 2) === 0 ? int(-2, 2) : 0,
     cacheSalt: int(0, 3) === 0 ? 'other' : '',
@@ -33,14 +34,16 @@ function drawRequest(
     repetitionPenalty: int(0, 3) === 0 ? 1.5 : 1,
     logitBias: int(0, 5) === 0 ? [[int(0, testVocabSize - 1), 2]] : [],
     badWords: int(0, 3) === 0 ? drawWords(int) : [],
-    thinkingLimit:
-      int(0, 3) === 0
+    reasoning:
+      int(0, 2) === 0
         ? {
-            maxTokens: int(0, 12),
+            maxTokens: int(0, 3) === 0 ? null : int(0, 12),
             isInside: int(0, 1) === 0,
-            startTokenIds: [int(0, testVocabSize - 1)],
-            endTokenIds: [int(0, testVocabSize - 1)],
-            forcedTokenIds: [int(0, testVocabSize - 1), int(0, testVocabSize - 1)],
+            isRequired: int(0, 2) === 0,
+            startTokenIds: drawTokens(int(1, 2)),
+            endTokenIds: drawTokens(1),
+            leadTokenIds: drawTokens(int(0, 2)),
+            callTokenIds: [],
           }
         : null,
     grammar: int(0, 2) === 0 ? fakeGrammar(`grammar ${int(0, 3)}`, testVocabSize) : null,

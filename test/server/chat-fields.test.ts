@@ -183,19 +183,22 @@ describe('the engine', () => {
     const marks: Record<string, number[]> = {
       '<think>': [1],
       '</think>': [2],
+      '</think>\n\n': [2, 10],
       '<|channel|>analysis<|message|>': [3, 4, 5],
       '<|end|>': [6],
       '<|end|><|start|>assistant<|channel|>final<|message|>': [6, 7, 8],
     };
     const encodeText = async (text: string) => ({ text, tokenIds: Int32Array.from(marks[text] ?? [9, 9]) });
     const limit = async (fields: object, template: string, promptText = 'chat') =>
-      (await ask(fields, { template, promptText, encodeText })).request.sampling.thinkingLimit;
+      (await ask(fields, { template, promptText, encodeText })).request.sampling.reasoning;
     const think = {
       maxTokens: 7,
       isInside: false,
+      isRequired: false,
       startTokenIds: [1],
       endTokenIds: [2],
-      forcedTokenIds: [2],
+      leadTokenIds: [10],
+      callTokenIds: [],
     };
     expect(await limit({ thinking_token_budget: 7 }, '<think>')).toEqual(think);
     expect(await limit({ thinking_budget: 0 }, '<think>')).toEqual({ ...think, maxTokens: 0 });
@@ -208,9 +211,11 @@ describe('the engine', () => {
     expect(await limit({ thinking_token_budget: 7 }, '<|channel|><|message|>')).toEqual({
       maxTokens: 7,
       isInside: false,
+      isRequired: true,
       startTokenIds: [3, 4, 5],
       endTokenIds: [6],
-      forcedTokenIds: [6, 7, 8],
+      leadTokenIds: [7, 8],
+      callTokenIds: [],
     });
     const byWords = ask(
       { thinking_token_budget: 7 },

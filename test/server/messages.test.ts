@@ -159,14 +159,14 @@ describe('what reaches the model', () => {
     });
     const thinking = { type: 'enabled', budget_tokens: 7 };
     const change = (engine: FakeEngine) => {
-      engine.encodeText = async (text) => ({ text, tokenIds: Int32Array.of(text.length) });
+      engine.encodeText = async (text) => ({ text, tokenIds: Int32Array.of(text.charCodeAt(1)) });
     };
     const { request, prompt } = await ask({ thinking }, { change });
     expect(prompt.templateVariables).toEqual(on);
-    expect(request.sampling.thinkingLimit).toMatchObject({ maxTokens: 7 });
+    expect(request.sampling.reasoning).toMatchObject({ maxTokens: 7 });
     // Without reasoning there is nothing to limit.
     const plain = await ask({ thinking }, { template: '' });
-    expect(plain.request.sampling.thinkingLimit).toBeNull();
+    expect(plain.request.sampling.reasoning).toBeNull();
   });
 
   it('is sampled as asked', async () => {

@@ -146,7 +146,13 @@ describe.each(allParsers)('calls as $tool, reasoning as $reasoning', (parsers) =
 describe('long answers', () => {
   it('cost time in proportion', () => {
     const format = answerFormat(null, 'hermes', 'none');
-    const options = { readsCalls: true, tools, promptEnd: 'open', onlyOneCall: false } as const;
+    const options = {
+      readsCalls: true,
+      tools,
+      promptEnd: 'open',
+      isHeld: false,
+      onlyOneCall: false,
+    } as const;
     const attempts: Array<[string, string]> = [
       ['marks that begin no call', '<tool_call>'.repeat(20_000)],
       ['calls that never end', '<tool_call>{"a": ['.repeat(10_000)],
@@ -178,6 +184,7 @@ describe('tokens of the reasoning', () => {
         readsCalls: true,
         tools,
         promptEnd: 'open',
+        isHeld: false,
         onlyOneCall: false,
       });
       for (const piece of pieces)

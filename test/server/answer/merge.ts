@@ -41,6 +41,7 @@ export function read(
     readsCalls: true,
     tools,
     promptEnd: 'open',
+    isHeld: false,
     onlyOneCall: false,
     ...options,
   });

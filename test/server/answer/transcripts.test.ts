@@ -278,6 +278,34 @@ describe('reasoning', () => {
   });
 });
 
+describe('what a grammar holds', () => {
+  const final = '<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>';
+  it.each<[string, { tool?: string; reasoning?: string }, string, string]>([
+    ['think', { reasoning: 'qwen3' }, '<think>Hm.</think>\n\n', '\n {"a": "</think>"}\n'],
+    ['think, without its lead', { reasoning: 'qwen3' }, '<think>Hm.</think>', ' x'],
+    ['think, in the prompt', { reasoning: 'deepseek_r1' }, 'Hm.\n</think>\n\n', '  x\n\n'],
+    ['[THINK]', { reasoning: 'mistral' }, '[THINK]Hm.[/THINK]', '\n\nx'],
+    ['harmony', { tool: 'openai' }, final, ' {"a": "<|end|> <|start|>"}\n'],
+  ])('is all of what follows the reasoning: %s', (_name, parsers, reasoned, content) => {
+    for (const pieces of cuts(reasoned + content, 20)) {
+      expect(read(parsers, pieces, { isHeld: true })).toEqual([think('Hm.'), say(content)]);
+    }
+  });
+
+  it('may be all there is', () => {
+    for (const parsers of [{ reasoning: 'qwen3' }, { tool: 'openai' }]) {
+      const after = { isHeld: true, promptEnd: 'after reasoning' } as const;
+      expect(read(parsers, [' <|end|>x\n'], after)).toEqual([say(' <|end|>x\n')]);
+    }
+    expect(read({ reasoning: 'qwen3' }, ['\nx '], { isHeld: true })).toEqual([say('\nx ')]);
+  });
+
+  it('is not there when the end cuts what leads to it', () => {
+    for (const cut of ['<think>Hm.</think>', '<think>Hm.</think>\n'])
+      expect(read({ reasoning: 'qwen3' }, [cut], { isHeld: true })).toEqual([think('Hm.')]);
+  });
+});
+
 describe('harmony without tools', () => {
   it('says what it would have called', () => {
     const text = '<|channel|>commentary to=functions.now<|message|>{}<|call|>';
