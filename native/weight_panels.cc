@@ -14,7 +14,8 @@ void pack_panel(Word* to, const char* from, size_t row_bytes, int num_rows) {
   const size_t whole = row_bytes / sizeof(Word), rest = row_bytes % sizeof(Word);
   for (int row = 0; row < num_rows; row++) {
     const char* words = from + row * row_bytes;
-    for (size_t i = 0; i < whole; i++) std::memcpy(to + i * kPanelRows + row, words + i * sizeof(Word), sizeof(Word));
+    for (size_t i = 0; i < whole; i++)
+      std::memcpy(to + i * kPanelRows + row, words + i * sizeof(Word), sizeof(Word));
     if (rest > 0) std::memcpy(to + whole * kPanelRows + row, words + whole * sizeof(Word), rest);
   }
 }

@@ -2,7 +2,8 @@
 //
 // A panel is kPanelRows outputs by all inputs; the last one may be filled up with zeros:
 //   f32, f16  [panels][cols][16]
-//   bf16      [panels][cols / 2][16][2], what one dot-product instruction (vdpbf16ps) takes is contiguous; an odd
+//   bf16      [panels][cols / 2][16][2], what one dot-product instruction (vdpbf16ps) takes is contiguous; an
+//   odd
 //             last input is followed by 0
 // So a step of 16 outputs streams through memory in one direction, and no sum ever runs across lanes.
 #pragma once

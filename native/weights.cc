@@ -300,7 +300,9 @@ Tensor Weights::put(const Tensor& host, Backend& backend, int rounded_bits) {
                                                              : backend.place(host));
 }
 
-Tensor Weights::put_rows(const Tensor& host, Backend& backend) { return take(host, backend.place_rows(host)); }
+Tensor Weights::put_rows(const Tensor& host, Backend& backend) {
+  return take(host, backend.place_rows(host));
+}
 
 Tensor Weights::take(const Tensor& host, const Tensor& placed) {
   const auto of_host = [&](const Mapping& mapping) {

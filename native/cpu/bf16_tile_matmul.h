@@ -1,5 +1,5 @@
-// panel_matmul.h's products of bf16 by the tile registers of AMX, for any number of tokens: a row's bits must not
-// depend on how many there are. The first factor is the rounded activations as they lie, 16 tokens by 32
+// panel_matmul.h's products of bf16 by the tile registers of AMX, for any number of tokens: a row's bits must
+// not depend on how many there are. The first factor is the rounded activations as they lie, 16 tokens by 32
 // inputs; the second is 16 lines of a panel, pairs of inputs by 16 outputs.
 //
 // Bound: one token streams the weights once; many, the tile unit. An output is one chain over the inputs, 32

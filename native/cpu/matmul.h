@@ -1,5 +1,5 @@
-// out = x W^T + b: which kernel takes a weight. Here is the one for integers that lie row by row, [out, in], and
-// become floats in registers, for activations that are not rounded.
+// out = x W^T + b: which kernel takes a weight. Here is the one for integers that lie row by row, [out, in],
+// and become floats in registers, for activations that are not rounded.
 //
 // Bound: one token streams the weights once; many, the FMA units. A tile of kRows weight rows by kTokens
 // tokens keeps one accumulator vector per output. Each output is one chain of fused multiply-adds over the

@@ -1,8 +1,8 @@
 // out = x W^T + b for plain weights in panels (weight_panels.h).
 //
 // Bound: one token streams the weights once; many, the FMA units, or those of the dot product. A block of
-// kPanels panels by kTokens tokens keeps a sum for each output in registers. Each is one chain over the inputs
-// in order: blocks of any shape give bitwise the same number.
+// kPanels panels by kTokens tokens keeps a sum for each output in registers. Each is one chain over the
+// inputs in order: blocks of any shape give bitwise the same number.
 #pragma once
 
 #include "cpu/pieces.h"
@@ -96,7 +96,8 @@ inline void multiply_block(const MatmulArgs& a, const InputRows<typename Line::I
                            int64_t token) {
   using Input = typename Line::Input;
   const int64_t cols = a.weight->cols, panel_size = panel_cols(*a.weight) * kPanelRows;
-  const auto* lines = static_cast<const typename Line::Weight*>(a.weight->data) + row / kPanelRows * panel_size;
+  const auto* lines =
+      static_cast<const typename Line::Weight*>(a.weight->data) + row / kPanelRows * panel_size;
   const Input* inputs = x.values + token * x.stride;
   PanelBlock<Line, kPanels, kTokens> block{};
   int64_t k = 0;
@@ -114,7 +115,8 @@ inline void multiply_block(const MatmulArgs& a, const InputRows<typename Line::I
 #pragma GCC unroll 4
     for (int v = 0; v < PanelBlock<Line, kPanels, kTokens>::kVecs; v++) {
       const int64_t first = row + v * kWidth, left = a.weight->rows - first;
-      if (left > 0) store_up_to(out + first, block.sums[v][t], left < kWidth ? static_cast<int>(left) : kWidth);
+      if (left > 0)
+        store_up_to(out + first, block.sums[v][t], left < kWidth ? static_cast<int>(left) : kWidth);
     }
   }
 }
@@ -123,7 +125,8 @@ template <typename Line, int kPanels>
 inline void multiply_panels(const MatmulArgs& a, const InputRows<typename Line::Input>& x, int64_t row,
                             int64_t first, int64_t last) {
   int64_t t = first;
-  for (; t + kBlockTokens <= last; t += kBlockTokens) multiply_block<Line, kPanels, kBlockTokens>(a, x, row, t);
+  for (; t + kBlockTokens <= last; t += kBlockTokens)
+    multiply_block<Line, kPanels, kBlockTokens>(a, x, row, t);
   if (t == last) return;
   with_count<kBlockTokens - 1>(static_cast<int>(last - t), [&](auto tokens) {
     multiply_block<Line, kPanels, decltype(tokens)::value>(a, x, row, t);
@@ -131,7 +134,8 @@ inline void multiply_panels(const MatmulArgs& a, const InputRows<typename Line::
 }
 
 template <typename Line>
-inline void multiply_in_panels(const MatmulArgs& a, const InputRows<typename Line::Input>& x, ThreadPool& pool) {
+inline void multiply_in_panels(const MatmulArgs& a, const InputRows<typename Line::Input>& x,
+                               ThreadPool& pool) {
   constexpr int64_t kBlockRows = kBlockPanels * kPanelRows;
   for_each_piece(a, pool, {kBlockRows, tokens_per_piece(a, sizeof(typename Line::Input))},
                  [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {

@@ -302,10 +302,11 @@ void test_copy_blocks(Run& run, const Ops& ops) {
 void test_canary(Run& run, const Ops& ops) {
   ThreadPool pool(1);
   const Matrix weight(run, 5, 16, DType::kF32);
+  const Panels panels(weight.tensor);
   const std::vector<float> x = run.values(16);
   std::vector<float> expected(5), found(5);
   reference_ops().matmul({expected.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
-  ops.matmul({found.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
+  ops.matmul({found.data(), x.data(), &panels.tensor, nullptr, 1, 16, 5}, pool);
   Run inner(run.seed(), false);
   found[3] = found[3] * (1 + 0x1.0p-10f) + 0x1.0p-10f;
   for (int i = 0; i < 5; i++) inner.near(found[i], expected[i], 2 * 17 * kUlp / 2 * 16, "canary");
