@@ -66,6 +66,8 @@ class Backend {
   // A weight of the host as the ops want it. What it points to is the host's own memory, or lives until the
   // backend ends.
   virtual Tensor place(const Tensor& host) = 0;
+  // The same for a matrix whose rows are looked up and that is multiplied by nothing.
+  virtual Tensor place_rows(const Tensor& host) { return place(host); }
   // The same for a matrix of plain numbers that is to be rounded to 8 or 6 bits (integer_rounding.h). Throws
   // where the ops have no such weights.
   virtual Tensor place_rounded(const Tensor& host, int bits) = 0;

@@ -36,6 +36,12 @@
       'conditions': [['target_arch=="x64"', { 'cflags_cc': ['<@(avx512_flags)'] }]]
     },
     {
+      'target_name': 'ops_avx512_bf16',
+      'type': 'static_library',
+      'sources': ['cpu/ops_avx512_bf16.cc'],
+      'conditions': [['target_arch=="x64"', { 'cflags_cc': ['<@(avx512_flags)', '-mavx512bf16'] }]]
+    },
+    {
       'target_name': 'ops_amx',
       'type': 'static_library',
       'sources': ['cpu/ops_amx.cc'],
@@ -47,7 +53,7 @@
       'target_name': 'kernels',
       'type': 'static_library',
       'sources': [
-        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'cpu/roofs.cc', 'reference/ops.cc', 'reference/sampler.cc', 'integer_rounding.cc', 'thread_pool.cc', 'weight_tiles.cc'
+        'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'cpu/roofs.cc', 'reference/ops.cc', 'reference/sampler.cc', 'integer_rounding.cc', 'thread_pool.cc', 'weight_panels.cc', 'weight_tiles.cc'
       ]
     },
     {
@@ -55,7 +61,7 @@
       'sources': [
         'adapters.cc', 'addon.cc', 'addon_bench.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'op_bench.cc', 'weights.cc'
       ],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']
     },
@@ -63,7 +69,7 @@
       'target_name': 'ops_test',
       'type': 'executable',
       'sources': ['<!@(node -p "require(\'fs\').readdirSync(\'../test/native\').filter(f => f.endsWith(\'.cc\')).map(f => \'../test/native/\' + f).join(\' \')")'],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx']
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx']
     },
     {
       # The CUDA sources as they are, for the emulator (simt/): g++ instead of nvcc.
@@ -102,7 +108,7 @@
       # The addon with the emulator in the GPU's place: for tests of the model and of the engine above it.
       'target_name': 'quire_emulated',
       'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'weights.cc'],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx', 'cuda_emulated'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx', 'cuda_emulated'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']
     }
@@ -115,7 +121,7 @@
         'adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'cuda/awq_pack.cc', 'cuda/step_buffers.cc', 'model.cc', 'moe.cc', 'weights.cc',
         '<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.cu\')).map(f => \'cuda/\' + f).join(\' \')")'
       ],
-      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_amx'],
+      'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS'],
       'libraries': ['<!@(node ../scripts/find-cuda.mjs libraries)', '-ldl', '-lrt', '-lpthread'],

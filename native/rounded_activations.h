@@ -26,7 +26,7 @@ inline int64_t bf16_stride(int64_t cols) {
   return (cols + 2 * kVector - 1) / kVector * kVector;
 }
 
-// So many rows in bf16 (cpu/bf16_matmul.h, cpu/bf16_tile_matmul.h).
+// So many rows in bf16 (cpu/panel_matmul.h).
 inline size_t bf16_bytes(int64_t rows, int64_t cols) {
   return static_cast<size_t>(whole_tiles(rows) * bf16_stride(cols) * 2);
 }

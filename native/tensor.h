@@ -42,6 +42,8 @@ struct Tensor {
   Groups groups = {};  // of integer weights
   // [rows], of a matrix in kF8: a weight is its element times its row's scale.
   const float* row_scales = nullptr;
+  // A matrix of plain numbers that lies as weight_panels.h says, and not row by row.
+  bool in_panels = false;
   explicit operator bool() const { return data != nullptr; }
 };
 

@@ -177,10 +177,15 @@ Weights::Weights(const ModelConfig& config, const ModelFiles& files, const Model
   const auto placed = [&](const TensorSource& source, bool is_required, int rounded_bits) {
     return put(find(source, is_required), backend, rounded_bits);
   };
-  embed_tokens = placed(source_of("embed_tokens", -1, -1, vocab, hidden), true, 0);
   final_norm = placed(source_of("final_norm", -1, -1, 1, hidden), true, 0);
   lm_head = placed(source_of("lm_head", -1, -1, vocab, hidden), false, head_bits);
-  if (!lm_head) lm_head = head_bits > 0 ? put(embed_tokens, backend, head_bits) : embed_tokens;
+  const Tensor table = find(source_of("embed_tokens", -1, -1, vocab, hidden), true);
+  if (!lm_head && head_bits == 0) {
+    lm_head = embed_tokens = put(table, backend, 0);
+  } else {
+    if (!lm_head) lm_head = put(table, backend, head_bits);
+    embed_tokens = put_rows(table, backend);
+  }
   layers.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; layer++) {
     place_layer(layer, config, backend, layer_bits, find);
@@ -291,8 +296,15 @@ Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, c
 
 Tensor Weights::put(const Tensor& host, Backend& backend, int rounded_bits) {
   if (!host) return host;
-  const Tensor placed = rounded_bits > 0 && can_be_rounded(host) ? backend.place_rounded(host, rounded_bits)
-                                                                 : backend.place(host);
+  return take(host, rounded_bits > 0 && can_be_rounded(host) ? backend.place_rounded(host, rounded_bits)
+                                                             : backend.place(host));
+}
+
+Tensor Weights::put_rows(const Tensor& host, Backend& backend) {
+  return take(host, backend.place_rows(host));
+}
+
+Tensor Weights::take(const Tensor& host, const Tensor& placed) {
   const auto of_host = [&](const Mapping& mapping) {
     const char* start = static_cast<const char*>(mapping.data);
     return host.data >= start && host.data < start + mapping.size;

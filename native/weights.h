@@ -71,6 +71,10 @@ class Weights {
   // Takes the tensor of a place in the model to the backend, rounded to so many bits if it can be and they
   // are not 0; the place may be empty.
   Tensor put(const Tensor& host, Backend& backend, int rounded_bits = 0);
+  // The same for a table whose rows are looked up.
+  Tensor put_rows(const Tensor& host, Backend& backend);
+  // What became of `host` stays; its pages need not.
+  Tensor take(const Tensor& host, const Tensor& placed);
   // In the host's memory, as the backend wants it.
   Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                  const Backend& backend);

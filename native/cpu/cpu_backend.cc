@@ -13,6 +13,7 @@
 #include "integer_rounding.h"
 #include "rounded_activations.h"
 #include "thread_pool.h"
+#include "weight_panels.h"
 #include "weight_tiles.h"
 
 namespace quire {
@@ -86,10 +87,11 @@ class CpuBackend : public Backend {
   void download(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   size_t total_bytes() const override { return 0; }
   size_t free_bytes() const override { return 0; }
-  // Plain numbers stay where they are in the mapped file.
   bool joins(DType form) const override { return rounds_activations_ && is_integer(form); }
   bool has_int8_activations() const override { return rounds_activations_; }
   Tensor place(const Tensor& host) override;
+  // What is looked up stays where it is, in the mapped file.
+  Tensor place_rows(const Tensor& host) override { return host; }
   Tensor place_rounded(const Tensor& host, int bits) override;
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
@@ -116,6 +118,10 @@ class CpuBackend : public Backend {
 };
 
 Tensor CpuBackend::place(const Tensor& host) {
+  const bool is_matrix = host.rows > 1;
+  if (is_matrix && !is_integer(host.dtype) && ops_ != &reference_ops()) {
+    return pack_panels(host, place_memory(panel_bytes(host)), pool_);
+  }
   if (!is_integer(host.dtype) || !rounds_activations_) return host;
   TilePacker packer(host, bits_of(host.dtype), needs_zeros(host));
   packer.start(place_memory(packer.bytes()));

@@ -9,8 +9,25 @@
 #include "float16.h"
 #include "ops.h"
 #include "thread_pool.h"
+#include "weight_panels.h"
 
 namespace quire::QUIRE_VARIANT {
+
+// A row's numbers lie apart: a table that is the output head too is packed for that.
+template <typename T>
+inline void embed_from_panels(const EmbedArgs& a, ThreadPool& pool) {
+  const int size = static_cast<int>(a.table->cols), per_line = inputs_per_line(a.table->dtype);
+  const auto* table = static_cast<const typename T::Storage*>(a.table->data);
+  const Vec scale = broadcast(a.scale);
+  for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
+    for_each_vector(size, [&](int i, int n) {
+      typename T::Storage row[kWidth] = {};
+      const int64_t place = panel_place(*a.table, a.token_ids[t], i);
+      for (int j = 0; j < n; j++) row[j] = table[place + j / per_line * per_line * kPanelRows + j % per_line];
+      store_up_to(a.out + t * size + i, mul(load<T>(row), scale), n);
+    });
+  });
+}
 
 inline void embed(const EmbedArgs& a, ThreadPool& pool) {
   const int size = static_cast<int>(a.table->cols);
@@ -18,6 +35,7 @@ inline void embed(const EmbedArgs& a, ThreadPool& pool) {
   with_dtype(a.table->dtype, [&](auto tag) {
     using T = decltype(tag);
     const auto* table = static_cast<const typename T::Storage*>(a.table->data);
+    if (a.table->in_panels) return embed_from_panels<T>(a, pool);
     for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
       const auto* row = table + int64_t{a.token_ids[t]} * size;
       for_each_vector(size, [&](int i, int n) {

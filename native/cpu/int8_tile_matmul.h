@@ -12,7 +12,6 @@ namespace quire::QUIRE_VARIANT {
 
 static_assert(kWidth == kTileRows, "a row of sums is a vector");
 
-constexpr int kTokenTile = 16;
 constexpr int kTokensPerPiece = 128;
 constexpr int kLargestGroup = 256;
 // Half a tile and more: fewer leave most of the unit idle.

@@ -5,6 +5,7 @@
 #if defined(__x86_64__) && defined(__linux__)
 
 #define QUIRE_AVX512
+#define QUIRE_AVX512_BF16
 #define QUIRE_VARIANT amx
 
 #include "cpu/bf16_tile_matmul.h"

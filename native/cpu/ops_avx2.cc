@@ -13,7 +13,7 @@
 namespace quire {
 
 const Ops* cpu_ops_avx2() {
-  static constexpr Ops kOps = avx2::make_table<avx2::matmul>("cpu avx2");
+  static constexpr Ops kOps = avx2::make_table("cpu avx2");
   return cpu_has_avx2() ? &kOps : nullptr;
 }
 

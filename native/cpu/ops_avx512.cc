@@ -13,13 +13,8 @@
 namespace quire {
 
 const Ops* cpu_ops_avx512() {
-  static constexpr Ops kOps = avx512::make_table<avx512::matmul>("cpu avx512");
+  static constexpr Ops kOps = avx512::make_table("cpu avx512");
   return cpu_has_avx512() ? &kOps : nullptr;
-}
-
-const Ops* cpu_ops_avx512_bf16() {
-  static constexpr Ops kOps = avx512::make_table<avx512::matmul_in_bf16>("cpu avx512 bf16");
-  return cpu_has_avx512_bf16() ? &kOps : nullptr;
 }
 
 }  // namespace quire
@@ -29,7 +24,6 @@ const Ops* cpu_ops_avx512_bf16() {
 namespace quire {
 
 const Ops* cpu_ops_avx512() { return nullptr; }
-const Ops* cpu_ops_avx512_bf16() { return nullptr; }
 
 }  // namespace quire
 

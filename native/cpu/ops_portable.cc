@@ -9,7 +9,7 @@
 namespace quire {
 
 const Ops* cpu_ops_portable() {
-  static constexpr Ops kOps = portable::make_table<portable::matmul>("cpu portable");
+  static constexpr Ops kOps = portable::make_table("cpu portable");
   return &kOps;
 }
 

@@ -72,6 +72,12 @@ template <>
 inline Vec load<F16>(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+// kWidth pairs, taken apart.
+inline void load_pairs(const uint16_t* p, Vec& first, Vec& second) {
+  const __m512i pairs = _mm512_loadu_si512(p);
+  first = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+  second = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
 template <typename T>
 Vec load_partial(const typename T::Storage* p, int n);
 template <>
@@ -145,6 +151,11 @@ inline Vec load<BF16>(const uint16_t* p) {
 template <>
 inline Vec load<F16>(const uint16_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void load_pairs(const uint16_t* p, Vec& first, Vec& second) {
+  const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  first = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+  second = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
 }
 inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a); }
 
@@ -250,6 +261,12 @@ inline Vec load<BF16>(const uint16_t* p) {
 template <>
 inline Vec load<F16>(const uint16_t* p) {
   return each([&](int i) { return half_to_float(p[i]); });
+}
+inline void load_pairs(const uint16_t* p, Vec& first, Vec& second) {
+  uint16_t halves[2][kWidth];
+  for (int i = 0; i < 2 * kWidth; i++) halves[i % 2][i / 2] = p[i];
+  first = load<BF16>(halves[0]);
+  second = load<BF16>(halves[1]);
 }
 inline void store(float* p, const Vec& a) { std::memcpy(p, a.lane, sizeof(a.lane)); }
 

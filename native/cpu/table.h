@@ -12,13 +12,12 @@
 
 namespace quire::QUIRE_VARIANT {
 
-template <MatmulOp kMatmul>
 constexpr Ops make_table(const char* name) {
   return {name,
           DType::kF32,
           on_threads<embed>,
           on_threads<rms_norm>,
-          on_threads<kMatmul>,
+          on_threads<matmul>,
           on_threads<lora_matmul>,
           on_threads<rope_table>,
           on_threads<rope_and_cache>,
@@ -26,7 +25,7 @@ constexpr Ops make_table(const char* name) {
           on_threads<silu_mul>,
           on_threads<gelu_mul>,
           on_threads<moe_route>,
-          on_threads<grouped_matmul<kMatmul>>,
+          on_threads<grouped_matmul<matmul>>,
           on_threads<moe_combine>,
           on_threads<soft_cap>,
           on_threads<gather_rows>,

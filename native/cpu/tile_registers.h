@@ -10,6 +10,7 @@ namespace quire::QUIRE_VARIANT {
 
 constexpr int kTiles = 8;
 constexpr int kTileBytes = 64;  // of a row, at most
+constexpr int kTokenTile = 16;
 
 struct TileShape {
   int rows;  // 0: the register is not used

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "moe_cases.h"
+#include "panels.h"
 #include "thread_pool.h"
 
 namespace quire::test {
@@ -20,18 +21,23 @@ void test_moe(Run& run, const Ops& ops) {
     }
     const int rows = c.tokens * c.top_k, stride = c.outputs + 3;
     std::vector<std::unique_ptr<Matrix>> matrices;
-    std::vector<Tensor> weights;
+    std::vector<std::unique_ptr<Panels>> panels;
+    std::vector<Tensor> weights, packed;
     for (int e = 0; e < c.experts; e++) {
       matrices.push_back(std::make_unique<Matrix>(run, c.outputs, c.inputs, DType::kBF16));
     }
-    for (const auto& matrix : matrices) weights.push_back(matrix->tensor);
+    for (const auto& matrix : matrices) {
+      panels.push_back(std::make_unique<Panels>(matrix->tensor));
+      weights.push_back(matrix->tensor);
+      packed.push_back(panels.back()->tensor);
+    }
     const std::vector<float> x = rounded_to_bf16(run.values(int64_t{rows} * c.inputs));
     std::vector<float> wanted(int64_t{rows} * stride, -1.0f), product = wanted;
     reference_ops().grouped_matmul(
         {wanted.data(), x.data(), weights.data(), nullptr, expected.starts.data(), c.experts, rows, stride},
         one);
     ops.grouped_matmul(
-        {product.data(), x.data(), weights.data(), nullptr, expected.starts.data(), c.experts, rows, stride},
+        {product.data(), x.data(), packed.data(), nullptr, expected.starts.data(), c.experts, rows, stride},
         three);
     for (size_t i = 0; i < wanted.size(); i++)
       run.near(product[i], wanted[i], c.inputs * 1e-6, "grouped_matmul");

@@ -21,6 +21,7 @@
 #include "moe_cases.h"
 #include "number_cases.h"
 #include "ops.h"
+#include "panels.h"
 #include "sampler_cases.h"
 #include "test_tools.h"
 #include "thread_pool.h"
@@ -42,6 +43,7 @@ void test_matmul(Run& run, const Ops& ops) {
       for (int outputs : {1, 3, 4, 5, 9, 33, 70}) {
         for (int tokens : {1, 2, 5, 6, 7, 13, 16, 40}) {
           const Matrix weight(run, outputs, inputs, dtype), bias(run, 1, outputs, dtype);
+          const Panels panels(weight.tensor);
           // Where activations are rounded on the way in, these stay what they are.
           const std::vector<float> x = rounded_to_bf16(run.values(tokens * inputs));
           std::vector<float> expected(tokens * outputs), found(tokens * (outputs + 3), -1.0f), again(found);
@@ -49,8 +51,8 @@ void test_matmul(Run& run, const Ops& ops) {
           const Tensor* b = has_bias ? &bias.tensor : nullptr;
           reference_ops().matmul({expected.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs},
                                  one);
-          ops.matmul({found.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs + 3}, one);
-          ops.matmul({again.data(), x.data(), &weight.tensor, b, tokens, inputs, outputs + 3}, three);
+          ops.matmul({found.data(), x.data(), &panels.tensor, b, tokens, inputs, outputs + 3}, one);
+          ops.matmul({again.data(), x.data(), &panels.tensor, b, tokens, inputs, outputs + 3}, three);
           run.check(found == again, "matmul depends on the thread count");
           for (int t = 0; t < tokens; t++) {
             for (int n = 0; n < outputs; n++) {
@@ -63,7 +65,7 @@ void test_matmul(Run& run, const Ops& ops) {
             }
             // The same row alone.
             std::vector<float> alone(outputs);
-            ops.matmul({alone.data(), x.data() + t * inputs, &weight.tensor, b, 1, inputs, outputs}, one);
+            ops.matmul({alone.data(), x.data() + t * inputs, &panels.tensor, b, 1, inputs, outputs}, one);
             run.check(
                 std::memcmp(alone.data(), found.data() + t * (outputs + 3), sizeof(float) * outputs) == 0,
                 "a row of matmul depends on its neighbours");
@@ -82,10 +84,11 @@ void test_matmul_in_bf16(Run& run, const Ops& ops) {
   ThreadPool two(2);
   const int inputs = 300, outputs = 33, tokens = 7;
   const Matrix weight(run, outputs, inputs, DType::kBF16);
+  const Panels panels(weight.tensor);
   const std::vector<float> x = run.values(tokens * inputs), rounded = rounded_to_bf16(x);
   std::vector<float> found(tokens * outputs), expected(found);
-  ops.matmul({found.data(), x.data(), &weight.tensor, nullptr, tokens, inputs, outputs}, two);
-  ops.matmul({expected.data(), rounded.data(), &weight.tensor, nullptr, tokens, inputs, outputs}, two);
+  ops.matmul({found.data(), x.data(), &panels.tensor, nullptr, tokens, inputs, outputs}, two);
+  ops.matmul({expected.data(), rounded.data(), &panels.tensor, nullptr, tokens, inputs, outputs}, two);
   run.check(found == expected, "activations are rounded to the nearest bf16");
 }
 
@@ -135,6 +138,7 @@ void test_embed_and_gather(Run& run, const Ops& ops) {
   for (DType dtype : weight_dtypes()) {
     for (int size : {1, 8, 17, 64, 172}) {
       const Matrix table(run, 50, size, dtype);
+      const Panels panels(table.tensor);
       for (int tokens : {1, 3, 100}) {
         std::vector<int32_t> ids(tokens);
         for (int32_t& id : ids) id = run.below(50);
@@ -142,6 +146,8 @@ void test_embed_and_gather(Run& run, const Ops& ops) {
         reference_ops().embed({expected.data(), &table.tensor, ids.data(), tokens}, pool);
         ops.embed({found.data(), &table.tensor, ids.data(), tokens}, pool);
         run.check(expected == found, "embed");
+        ops.embed({found.data(), &panels.tensor, ids.data(), tokens}, pool);
+        run.check(expected == found, "embed from panels");
         for (int32_t& id : ids) id = run.below(tokens);
         std::vector<float> expected_rows(tokens * size), found_rows(tokens * size);
         reference_ops().gather_rows({expected_rows.data(), found.data(), ids.data(), tokens, size, 4}, pool);
@@ -296,10 +302,11 @@ void test_copy_blocks(Run& run, const Ops& ops) {
 void test_canary(Run& run, const Ops& ops) {
   ThreadPool pool(1);
   const Matrix weight(run, 5, 16, DType::kF32);
+  const Panels panels(weight.tensor);
   const std::vector<float> x = run.values(16);
   std::vector<float> expected(5), found(5);
   reference_ops().matmul({expected.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
-  ops.matmul({found.data(), x.data(), &weight.tensor, nullptr, 1, 16, 5}, pool);
+  ops.matmul({found.data(), x.data(), &panels.tensor, nullptr, 1, 16, 5}, pool);
   Run inner(run.seed(), false);
   found[3] = found[3] * (1 + 0x1.0p-10f) + 0x1.0p-10f;
   for (int i = 0; i < 5; i++) inner.near(found[i], expected[i], 2 * 17 * kUlp / 2 * 16, "canary");
