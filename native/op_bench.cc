@@ -73,8 +73,8 @@ class HostMatrix {
       fill(data_.data(), data_.size(), 0xffffffff, 0);
       tensor_.groups = {scales_.data(), zeros_.data(), bench.group};
     } else {
-      bytes_ = count * static_cast<int64_t>(dtype_size(tensor_.dtype));
-      data_.resize(bytes_);
+      data_.resize(static_cast<size_t>(count) * dtype_size(tensor_.dtype));
+      bytes_ = rounded_bits_ > 0 ? count * rounded_bits_ / 8 : static_cast<int64_t>(data_.size());
       fill_numbers(data_.data(), data_.size(), tensor_.dtype);
     }
     tensor_.data = data_.data();
@@ -83,6 +83,7 @@ class HostMatrix {
   Tensor place(Backend& backend) const {
     return rounded_bits_ > 0 ? backend.place_rounded(tensor_, rounded_bits_) : backend.place(tensor_);
   }
+  // As it is placed.
   int64_t bytes() const { return bytes_; }
 
  private:

@@ -4,6 +4,9 @@
 // Weights q are unsigned, activations x signed and in [-127, 127]. A sum over a group begins at
 // -zero * (sum of its x), so that it ends at the sum of (q - zero) * x: everything is exact, whatever the
 // instructions. Sums of x fit 16 bits for groups of up to 256.
+//
+// Where an instruction adds products in 16 bits, kPartialSteps steps are added there before they join the
+// sums: begin_partials, so many calls of dot, end_partials. Elsewhere the partials are the sums.
 #pragma once
 
 #include "cpu/simd.h"
@@ -36,11 +39,15 @@ inline Sums start_sums(Sums zeros, int32_t negated_sum) {
   return _mm512_dpwssd_epi32(_mm512_setzero_si512(), zeros, _mm512_set1_epi32(negated_sum & 0xffff));
 }
 template <int kBits>
+constexpr int kPartialSteps = 1;
+inline Sums begin_partials(Sums sums) { return sums; }
+template <int kBits>
 inline Sums dot(Sums sums, Bytes q, const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
   return _mm512_dpbusd_epi32(sums, q, _mm512_set1_epi32(four));
 }
+inline Sums end_partials(Sums, Sums partials) { return partials; }
 inline Sums no_sums() { return _mm512_setzero_si512(); }
 inline Vec to_floats(Sums sums) { return _mm512_cvtepi32_ps(sums); }
 inline Sums to_ints(Vec v) { return _mm512_cvtps_epi32(v); }
@@ -76,8 +83,12 @@ inline Sums start_sums(Sums zeros, int32_t negated_sum) {
   if (kBits == 8) zeros = _mm256_sub_epi32(zeros, _mm256_set1_epi32(128));
   return _mm256_madd_epi16(zeros, _mm256_set1_epi32(negated_sum & 0xffff));
 }
+// A step adds at most 2 * 127 times the largest q: eight times 15 of those fit 16 bits, twice 63, once 128.
 template <int kBits>
-inline Sums dot(Sums sums, Bytes q, const int8_t* x) {
+constexpr int kPartialSteps = kBits == 4 ? 8 : (kBits == 6 ? 2 : 1);
+inline Sums begin_partials(Sums) { return _mm256_setzero_si256(); }
+template <int kBits>
+inline Sums dot(Sums partials, Bytes q, const int8_t* x) {
   int32_t word;
   std::memcpy(&word, x, 4);
   __m256i four = _mm256_set1_epi32(word);
@@ -86,8 +97,10 @@ inline Sums dot(Sums sums, Bytes q, const int8_t* x) {
     four = _mm256_sign_epi8(four, q);
     q = _mm256_abs_epi8(q);
   }
-  const __m256i pairs = _mm256_maddubs_epi16(q, four);
-  return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  return _mm256_add_epi16(partials, _mm256_maddubs_epi16(q, four));
+}
+inline Sums end_partials(Sums sums, Sums partials) {
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(partials, _mm256_set1_epi16(1)));
 }
 inline Sums no_sums() { return _mm256_setzero_si256(); }
 inline Vec to_floats(Sums sums) { return _mm256_cvtepi32_ps(sums); }
@@ -150,6 +163,10 @@ template <int kBits>
 inline Sums start_sums(const Sums& zeros, int32_t negated_sum) {
   return each_sum([&](int i) { return zeros.lane[i] * negated_sum; });
 }
+template <int kBits>
+constexpr int kPartialSteps = 1;
+inline Sums begin_partials(const Sums& sums) { return sums; }
+inline Sums end_partials(const Sums&, const Sums& partials) { return partials; }
 template <int kBits>
 inline Sums dot(const Sums& sums, const Bytes& q, const int8_t* x) {
   return each_sum([&](int i) {

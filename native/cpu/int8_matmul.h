@@ -62,12 +62,15 @@ template <int kBits>
 struct Lines {
   static constexpr int kCount = kBits == 6 ? 3 : 1;
   static constexpr int kSteps = kCount * 8 / kBits;
-  static constexpr int64_t kSize = kCount * kTileLine;
+  static constexpr int64_t kBytes = kCount * kTileLine;
 
   Bytes bytes[kCount];
 
   void load(const uint8_t* data) {
     for (int i = 0; i < kCount; i++) bytes[i] = load_bytes(data + i * kTileLine);
+  }
+  static void ask(const uint8_t* data) {
+    for (int i = 0; i < kCount; i++) prefetch(data + i * kTileLine);
   }
   Bytes step(int i) const {
     if (kBits == 4) return i == 0 ? low_halves(bytes[0]) : high_halves(bytes[0]);
@@ -76,6 +79,61 @@ struct Lines {
   }
 };
 
+// How far from the lines of group g those are that are asked for meanwhile: a little further on in the same
+// strips, or at their end, where the strips after these begin. Left alone, every strip would begin with
+// waiting.
+template <int kBits, int kStrips>
+inline int64_t bytes_ahead(const QuantisedRows& x, int64_t g) {
+  constexpr int64_t kAhead = 4096;
+  constexpr int kTiles = kStrips * kWidth > kTileRows ? kStrips * kWidth / kTileRows : 1;
+  const int64_t strip_bytes = x.cols * kBits / 32 * kTileLine;
+  const int64_t at = g * x.group * kBits / 32 * kTileLine;
+  return at + kAhead < strip_bytes ? kAhead : kAhead + (kTiles - 1) * strip_bytes;
+}
+
+// sums[s][t] += the products of group g.
+template <int kBits, int kStrips, int kTokens>
+inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, const QuantisedRows& x,
+                         const int8_t* inputs, int64_t g) {
+  using Line = Lines<kBits>;
+  constexpr int kPartial = kPartialSteps<kBits>;
+  constexpr int64_t kBytes = (kPartial > Line::kSteps ? kPartial / Line::kSteps : 1) * Line::kBytes;
+  const int64_t group_bytes = x.group * kBits / 32 * kTileLine;
+  const int64_t ahead = bytes_ahead<kBits, kStrips>(x, g);
+  for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kBytes) {
+    Sums partials[kStrips][kTokens];
+    for (int s = 0; s < kStrips; s++) {
+      for (int t = 0; t < kTokens; t++) partials[s][t] = begin_partials(sums[s][t]);
+    }
+    // Unrolled, all products would be made first, and there are not the registers for that.
+#pragma GCC unroll 1
+    for (int64_t line = at; line < at + kBytes; line += Line::kBytes) {
+      Line lines[kStrips];
+      for (int s = 0; s < kStrips; s++) {
+        lines[s].load(strips[s].data + line);
+        if (s * kWidth % kTileRows == 0) Line::ask(strips[s].data + line + ahead);
+      }
+      for (int step = 0; step < Line::kSteps; step++) {
+        Bytes weights[kStrips];
+        for (int s = 0; s < kStrips; s++) weights[s] = lines[s].step(step);
+        for (int t = 0; t < kTokens; t++) {
+          for (int s = 0; s < kStrips; s++) {
+            partials[s][t] = dot<kBits>(partials[s][t], weights[s], inputs + t * x.cols);
+            if (step + 1 < Line::kSteps && (step + 1) % kPartial == 0) {
+              sums[s][t] = end_partials(sums[s][t], partials[s][t]);
+              partials[s][t] = begin_partials(sums[s][t]);
+            }
+          }
+        }
+        inputs += 4;
+      }
+    }
+    for (int s = 0; s < kStrips; s++) {
+      for (int t = 0; t < kTokens; t++) sums[s][t] = end_partials(sums[s][t], partials[s][t]);
+    }
+  }
+}
+
 template <int kBits, int kStrips, int kTokens>
 inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
                        const QuantisedRows& x, int64_t token) {
@@ -83,9 +141,6 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
   const int8_t* q = x.q + token * x.cols;
   const float* x_scales = x.scales + token * groups;
   const int32_t* negated_sums = x.negated_sums + token * groups;
-  const int64_t group_bytes = x.group * kBits / 32 * kTileLine;
-  // The strips after these are brought closer meanwhile.
-  const int64_t ahead = groups * group_bytes * kStrips * kWidth / kTileRows;
   Vec acc[kStrips][kTokens];
   for (int s = 0; s < kStrips; s++) {
     for (int t = 0; t < kTokens; t++) acc[s][t] = zero();
@@ -97,26 +152,7 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
                                                     : load_zeros(strips[s].zeros + g * kTileRows);
       for (int t = 0; t < kTokens; t++) sums[s][t] = start_sums<kBits>(zeros, negated_sums[t * groups + g]);
     }
-    const int8_t* inputs = q + g * x.group;
-    for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += Lines<kBits>::kSize) {
-      Lines<kBits> lines[kStrips];
-      for (int s = 0; s < kStrips; s++) {
-        lines[s].load(strips[s].data + at);
-        for (int64_t line = 0; kTokens > 1 && line < Lines<kBits>::kSize; line += kTileLine) {
-          prefetch(strips[s].data + at + ahead + line);
-        }
-      }
-      for (int step = 0; step < Lines<kBits>::kSteps; step++) {
-        Bytes weights[kStrips];
-        for (int s = 0; s < kStrips; s++) weights[s] = lines[s].step(step);
-        for (int t = 0; t < kTokens; t++) {
-          for (int s = 0; s < kStrips; s++) {
-            sums[s][t] = dot<kBits>(sums[s][t], weights[s], inputs + t * x.cols);
-          }
-        }
-        inputs += 4;
-      }
-    }
+    add_products<kBits>(sums, strips, x, q + g * x.group, g);
     for (int s = 0; s < kStrips; s++) {
       const Vec scales = load<F16>(strips[s].scales + g * kTileRows);
       for (int t = 0; t < kTokens; t++) {

@@ -41,7 +41,7 @@ inline const uint8_t* group_bytes(uint8_t* memory, const Strip& strip, int64_t g
   const uint8_t* packed = strip.data + g * size;
   if (kBits == 8) return packed;
   uint8_t* to = memory;
-  for (int64_t i = 0; i < size; i += Lines<kBits>::kSize) {
+  for (int64_t i = 0; i < size; i += Lines<kBits>::kBytes) {
     Lines<kBits> lines;
     lines.load(packed + i);
     for (int step = 0; step < Lines<kBits>::kSteps; step++, to += kTileLine) {

@@ -46,13 +46,15 @@ double best_rate(ThreadPool& pool, double work, const Body& piece) {
   return best;
 }
 
-// Reads `bytes` from `streams` places side by side.
-void read_words(const char* from, size_t bytes, int streams) {
+// Reads `bytes` from kPlaces places side by side. Their number is known when it is compiled: otherwise the
+// sums would go through memory, and not the read but the wait for them be measured.
+template <int kPlaces>
+void read_words(const char* from, size_t bytes) {
   // Not a power of two apart: places that share a cache set would push each other out.
-  const size_t apart = bytes / streams / 64 * 64;
+  const size_t apart = bytes / kPlaces / 64 * 64;
   uint64_t sums[4] = {};
   for (size_t at = 0; at + 64 <= apart; at += 64) {
-    for (int s = 0; s < streams; s++) {
+    for (int s = 0; s < kPlaces; s++) {
       const auto* words = reinterpret_cast<const uint64_t*>(from + s * apart + at);
       for (int w = 0; w < 8; w += 4) {
         for (int i = 0; i < 4; i++) sums[i] ^= words[w + i];
@@ -66,11 +68,13 @@ void read_words(const char* from, size_t bytes, int streams) {
 
 #define QUIRE_TWELVE(op) op(0) op(1) op(2) op(3) op(4) op(5) op(6) op(7) op(8) op(9) op(10) op(11)
 
-__attribute__((target("avx512f"))) void read_avx512(const char* from, size_t bytes, int streams) {
-  const size_t apart = bytes / streams / 64 * 64;
+template <int kPlaces>
+__attribute__((target("avx512f"))) void read_avx512(const char* from, size_t bytes) {
+  const size_t apart = bytes / kPlaces / 64 * 64;
   __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
   for (size_t at = 0; at + 64 <= apart; at += 64) {
-    for (int s = 0; s < streams; s++) {
+#pragma GCC unroll 16
+    for (int s = 0; s < kPlaces; s++) {
       sums[s & 1] = _mm512_xor_si512(sums[s & 1], _mm512_loadu_si512(from + s * apart + at));
     }
   }
@@ -231,16 +235,20 @@ Roofs measure_cpu_roofs(int threads) {
   pool.parallel_for(kPieces, [&](int64_t i, int) {
     std::fill(bytes + i * kPieceBytes, bytes + (i + 1) * kPieceBytes, static_cast<char>(i));
   });
-  auto* read = read_words;
+  auto* linear = read_words<1>;
+  auto* streams = read_words<kStreams>;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) read = read_avx512;
+  if (__builtin_cpu_supports("avx512f")) {
+    linear = read_avx512<1>;
+    streams = read_avx512<kStreams>;
+  }
 #endif
-  const auto rate = [&](int streams) {
+  const auto rate = [&](void (*read)(const char*, size_t)) {
     return best_rate(pool, kBytes / 1e9,
-                     [&](int64_t i) { read(bytes + i * kPieceBytes, kPieceBytes - 64 * 37, streams); });
+                     [&](int64_t i) { read(bytes + i * kPieceBytes, kPieceBytes - 64 * 37); });
   };
-  roofs.read_linear = rate(1);
-  roofs.read_streams = rate(kStreams);
+  roofs.read_linear = rate(linear);
+  roofs.read_streams = rate(streams);
   munmap(memory, kBytes);
   measure_dots(pool, roofs);
   return roofs;

@@ -1,5 +1,6 @@
 // Integer weights: with plain activations, and in tiles with activations rounded to 8 bits.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -140,6 +141,25 @@ void test_tiles(Run& run, const Ops& ops, const Case& c) {
   }
 }
 
+// The largest sums there are: where an instruction adds in 16 bits, they are to fit.
+void test_extremes(Run& run, const Ops& ops, int bits, bool is_top, float sign) {
+  ThreadPool one(1);
+  constexpr int kInputs = 256, kOutputs = 16, kTokens = 3;
+  IntegerMatrix matrix(run, bits, kOutputs, kInputs, 128, true);
+  const auto byte = static_cast<uint8_t>(bits == 6 ? 63 : 255), top = static_cast<uint8_t>((1 << bits) - 1);
+  std::fill(matrix.data.begin(), matrix.data.end(), is_top ? byte : uint8_t{0});
+  std::fill(matrix.zeros.begin(), matrix.zeros.end(), is_top ? uint8_t{0} : top);
+  const Tiles tiles(matrix.tensor, bits, true, one);
+  const std::vector<float> x(kTokens * kInputs, sign);
+  std::vector<float> expected(kTokens * kOutputs), found(expected);
+  reference_ops().matmul({expected.data(), x.data(), &tiles.tensor, nullptr, kTokens, kInputs, kOutputs},
+                         one);
+  ops.matmul({found.data(), x.data(), &tiles.tensor, nullptr, kTokens, kInputs, kOutputs}, one);
+  for (size_t i = 0; i < found.size(); i++) {
+    run.near(found[i], expected[i], 0x1.0p-22 * std::fabs(expected[i]), "the largest sums");
+  }
+}
+
 void check_rounding(Run& run, DType dtype, int bits, int cols) {
   ThreadPool two(2);
   const int rows = 5, first = 2, group = rounding_group(cols);
@@ -163,6 +183,9 @@ void check_rounding(Run& run, DType dtype, int bits, int cols) {
 
 void test_integer_matmul(Run& run, const Ops& ops) {
   for (int bits : {4, 6, 8}) {
+    for (bool is_top : {false, true}) {
+      for (float sign : {1.0f, -1.0f}) test_extremes(run, ops, bits, is_top, sign);
+    }
     for (int group : {32, 64, 96, 128}) {
       for (int groups : {1, 3}) {
         for (int outputs : {1, 8, 16, 33, 70, 130}) {
