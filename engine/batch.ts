@@ -32,8 +32,8 @@ export interface BatchLayout {
   vocabSize: number;
 }
 
-/** The tokens that a request's grammar allows next, one bit each; null without a grammar. */
-export type MaskOf = (request: Request) => Uint32Array | null;
+/** The tokens that a request's grammar allows after so many drafted ones, one bit each; null for all. */
+export type MaskOf = (request: Request, numDrafted: number) => Uint32Array | null;
 
 /** vLLM's floor: below it the division of logits by the temperature loses its meaning in f32. */
 const minTemperature = 0.01;
@@ -165,7 +165,7 @@ function allowedOf({ allowedTokens }: Request, mask: Uint32Array | null): Uint32
   return mask ?? allowedTokens;
 }
 
-/** The masks of the rows that sample under a grammar, each in the bitmask's row of its sequence. */
+/** The masks of the rows that sample under a grammar; neighbours with the same one share its place. */
 function fillMasks(
   { batch }: NativeModel,
   rows: readonly LogitsRow[],
@@ -173,15 +173,18 @@ function fillMasks(
   maskOf: MaskOf,
 ): Map<number, Uint32Array> {
   const masks = new Map<number, Uint32Array>();
-  rows.forEach(({ request, promptPosition }, row) => {
-    const mask = promptPosition === null ? allowedOf(request, maskOf(request)) : null;
+  const numWords = maskWords(vocabSize);
+  let numPlaces = 0;
+  rows.forEach(({ request, promptPosition, numDrafted }, row) => {
+    const mask = promptPosition === null ? allowedOf(request, maskOf(request, numDrafted)) : null;
     if (mask === null) return;
-    const bitmaskRow = request.row as number;
-    const start = bitmaskRow * maskWords(vocabSize);
-    // A list of allowed tokens ends with its last.
-    batch.grammarBitmask.fill(0, start, start + maskWords(vocabSize));
-    batch.grammarBitmask.set(mask.subarray(0, maskWords(vocabSize)), start);
-    batch.grammarRows[row] = bitmaskRow;
+    if (masks.get(row - 1) !== mask) {
+      const start = numPlaces++ * numWords;
+      // A list of allowed tokens ends with its last.
+      batch.grammarBitmask.fill(0, start, start + numWords);
+      batch.grammarBitmask.set(mask.subarray(0, numWords), start);
+    }
+    batch.grammarRows[row] = numPlaces - 1;
     masks.set(row, mask);
   });
   return masks;

@@ -139,9 +139,9 @@ export class EngineLoop {
    * waits for masks.
    */
   step(): StepOutput | null {
+    const draftMs = this.#draft();
     this.#receiveMasks();
-    const startMs = this.#nowMs();
-    if (this.#mayPlan) this.#draft();
+    const startMs = this.#nowMs() - draftMs;
     const plan = this.#mayPlan ? this.#scheduler.schedule(startMs) : emptyPlan();
     this.#moveMatchers(plan);
     const launched = this.#launch(plan);
@@ -159,21 +159,36 @@ export class EngineLoop {
     const output = this.#update(done ?? [], stats, startMs);
     output.controls = this.#obey();
     this.#measure(output.stats);
-    this.#matchers.post();
+    // With a drafter it goes with the next drafts.
+    if (this.#drafter === null || this.#requests.size === 0) this.#matchers.post();
     this.#lastStepMs = output.stats.stepMs;
     return output;
   }
 
-  #draft(): void {
+  /** Guesses for all that runs; matchers get the guesses with the newest tokens. Returns how long it took. */
+  #draft(): number {
     const drafter = this.#drafter;
-    if (drafter === null) return;
+    if (drafter === null || !this.#mayPlan) return 0;
+    const startMs = this.#nowMs();
     const wanted: WantedDraft[] = [];
+    let { numSpareMasks } = this.#scheduler;
     for (const request of this.#scheduler.running) {
+      const isHeld = request.spec.grammar !== null;
+      // Its matcher knows its draft already.
+      if (isHeld && request.numHeldTokens > 0 && !this.#matchers.takesDraft(request)) continue;
+      const most = draftLimit(request, drafter.maxTokens, numSpareMasks);
       request.draft([]);
-      const limit = this.#scheduler.reserveForDraft(request, draftLimit(request, drafter.maxTokens));
-      if (limit > 0) wanted.push({ request, limit });
+      const limit = this.#scheduler.reserveForDraft(request, most);
+      if (limit === 0) continue;
+      wanted.push({ request, limit });
+      if (isHeld) numSpareMasks -= limit;
     }
     drafter.propose(wanted);
+    for (const { request } of wanted) {
+      if (request.reasoning !== null) request.cutDraft(request.reasoning.numUndecisive(request.draftTokens));
+    }
+    this.#matchers.post();
+    return this.#nowMs() - startMs;
   }
 
   #obey(): ControlResult[] {
@@ -237,20 +252,20 @@ export class EngineLoop {
 
   #launch(plan: StepPlan): readonly LogitsRow[] | null {
     if (plan.scheduled.length === 0) return null;
-    const maskOf = (request: Request) => this.#maskOf(request);
+    const maskOf = (request: Request, numDrafted: number) => this.#maskOf(request, numDrafted);
     const { numTokens, numSeqs, rows } = fillBatch(this.#model, plan, this.#layout, maskOf);
     this.#model.launch(numTokens, numSeqs, rows.length);
     return rows;
   }
 
-  #maskOf(request: Request): Uint32Array | null {
+  #maskOf(request: Request, numDrafted: number): Uint32Array | null {
     const { grammar } = request.spec;
     if (grammar === null) return null;
     if (request.reasoning?.answerStart === null) {
       const { startTokenId } = request.reasoning;
       return startTokenId === null ? null : withToken(grammar.firstMask, startTokenId);
     }
-    return request.numHeldTokens === 0 ? grammar.firstMask : this.#matchers.mask(request);
+    return request.numHeldTokens === 0 ? grammar.firstMask : this.#matchers.mask(request, numDrafted);
   }
 
   #receiveMasks(): void {
@@ -266,6 +281,7 @@ export class EngineLoop {
     switch (news) {
       case 'open':
         request.isMaskReady = true;
+        request.cutDraft(this.#matchers.numDrafted(request));
         return;
       case 'complete':
         // Sampling the end-of-sequence token would say nothing new.

@@ -41,7 +41,7 @@ export { ControlError, EngineControl } from './engine-control.ts';
 export { EngineEndedError, RequestError } from './engine-errors.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
 export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
-export type { Grammar, GrammarRequest } from './grammar/grammar.ts';
+export { allows, type Grammar, type GrammarRequest } from './grammar/grammar.ts';
 export { GrammarError } from './grammar/grammar-error.ts';
 export { GrammarQueueFullError } from './grammar/grammar-pool.ts';
 export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';

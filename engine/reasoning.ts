@@ -67,8 +67,23 @@ export class Reasoning {
   /** The next token cannot be decided before so many pending ones are known. */
   dependsOn(numPendingTokens: number): boolean {
     if (numPendingTokens === 0 || this.#state === 'after') return false;
-    if (this.#isHeld || this.#forced.length > 0) return true;
-    return this.#numInState + numPendingTokens >= (this.#params.maxTokens ?? Number.POSITIVE_INFINITY);
+    return this.#isHeld || numPendingTokens > this.#numFree;
+  }
+
+  /** How many of these guessed tokens leave what comes after them to the model. */
+  numUndecisive(tokenIds: Int32Array): number {
+    if (this.#state === 'after') return tokenIds.length;
+    const { endTokenIds, callTokenIds } = this.#params;
+    const ends = this.#isHeld ? [endTokenIds[endTokenIds.length - 1], ...callTokenIds] : [];
+    const end = tokenIds.findIndex((tokenId) => ends.includes(tokenId));
+    return Math.min(end < 0 ? tokenIds.length : end, this.#numFree);
+  }
+
+  /** Tokens that may come before one is decided here, whatever they are but marks. */
+  get #numFree(): number {
+    if (this.#forced.length > 0 || (this.#isHeld && this.#state === 'before')) return 0;
+    const { maxTokens } = this.#params;
+    return maxTokens === null ? Number.POSITIVE_INFINITY : Math.max(0, maxTokens - this.#numInState - 1);
   }
 
   append(tokenId: number): void {

@@ -128,6 +128,16 @@ export class Request {
     this.numDraftTokens = tokenIds.length;
   }
 
+  /** The draft, not a copy. */
+  get draftTokens(): Int32Array {
+    return this.tokens(this.numTokens, this.numTokens + this.numDraftTokens);
+  }
+
+  /** Leaves so many tokens of the draft, or all. */
+  cutDraft(numTokens: number): void {
+    this.numDraftTokens = Math.min(this.numDraftTokens, numTokens);
+  }
+
   /** The step under way computed the drafts; all but the first numAccepted stand for nothing now. */
   rejectDrafts(numAccepted: number): void {
     const numRejected = this.numDraftTokens - numAccepted;

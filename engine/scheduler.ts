@@ -42,6 +42,8 @@ export interface StepPlan {
   /** Single tokens (decodes) first, then longer chunks. */
   scheduled: ScheduledRequest[];
   numTokens: number;
+  /** Masks that drafts may still take. */
+  numSpareMasks: number;
   preempted: Request[];
   /** Requests admitted in this step, resumed ones included. */
   admitted: Request[];
@@ -54,6 +56,7 @@ export function emptyPlan(): StepPlan {
   return {
     scheduled: [],
     numTokens: 0,
+    numSpareMasks: 0,
     preempted: [],
     admitted: [],
     prefixCacheQueries: 0,
@@ -89,6 +92,11 @@ export class Scheduler {
     return this.#running;
   }
 
+  /** The batch has a mask for each sequence that may run: those that none can need are for drafts. */
+  get numSpareMasks(): number {
+    return Math.max(0, this.#limits.maxNumSeqs - this.#running.length - this.#waiting.length);
+  }
+
   add(request: Request): void {
     insertInOrder(this.#waiting, request);
   }
@@ -106,7 +114,7 @@ export class Scheduler {
 
   /** Plans a step and counts its tokens as computed. Times are the caller's. */
   schedule(nowMs: number): StepPlan {
-    const plan = emptyPlan();
+    const plan = { ...emptyPlan(), numSpareMasks: this.numSpareMasks };
     this.#scheduleInOrder(plan, nowMs);
     this.#check(plan);
     const decodes = plan.scheduled.filter(({ numTokens }) => numTokens === 1);
@@ -185,7 +193,8 @@ export class Scheduler {
   #draftOf(request: Request, numTokens: number, plan: StepPlan, numBehind: number): number {
     if (request.numDraftTokens === 0 || numTokens !== request.numMissingTokens) return 0;
     const numLeft = this.#limits.maxNumBatchedTokens - plan.numTokens - numTokens - numBehind;
-    return Math.max(0, Math.min(request.numDraftTokens, numLeft));
+    const numMasks = request.spec.grammar === null ? numLeft : plan.numSpareMasks;
+    return Math.max(0, Math.min(request.numDraftTokens, numLeft, numMasks));
   }
 
   /**
@@ -262,6 +271,7 @@ export class Scheduler {
     request.numComputedTokens += numTokens;
     this.#kvCache.cacheFullBlocks(request);
     plan.numTokens += numTokens;
+    if (request.spec.grammar !== null) plan.numSpareMasks -= numDraftTokens;
     const samples = request.numMissingTokens === 0;
     if (samples) {
       request.numPendingTokens++;
@@ -284,6 +294,7 @@ export class Scheduler {
     this.#kvCache.free(request);
     request.numComputedTokens = 0;
     request.numPreemptions++;
+    request.draft([]);
     request.forgetMask();
     insertInOrder(this.#waiting, request);
     return request;

@@ -1,13 +1,19 @@
 // What n-gram speculation gains: greedy output tokens a second with and without, in turns, for one request at
-// a time whose answer repeats itself.
+// a time whose answer repeats itself. With --json the answer is held to a schema, and repeats its names.
 //
-//     node scripts/speculation.mjs MODEL [TOKENS]
+//     node scripts/speculation.mjs MODEL [TOKENS] [--json]
 
 import { defaultSamplingParams, Engine } from '../dist/engine/engine.js';
 
-const [model, numTokens = '256'] = process.argv.slice(2);
+const isJson = process.argv.includes('--json');
+const [model, numTokens = '256'] = process.argv.slice(2).filter((word) => word !== '--json');
 const config = { method: 'ngram', numSpeculativeTokens: 5, promptLookupMax: 4, promptLookupMin: 2 };
-const line = 'The quick brown fox jumps over the lazy dog, and the dog sleeps on. ';
+const line = isJson
+  ? '{"city": "Paris", "weather": "sunny", "degrees": 21}, '
+  : 'The quick brown fox jumps over the lazy dog, and the dog sleeps on. ';
+const properties = { city: { type: 'string' }, weather: { type: 'string' }, degrees: { type: 'integer' } };
+const item = { type: 'object', properties, required: Object.keys(properties) };
+const schema = { type: 'array', items: item, minItems: 1000 };
 const sampling = { ...defaultSamplingParams, temperature: 0, maxTokens: Number(numTokens), ignoreEos: true };
 
 async function open(speculation) {
@@ -20,11 +26,13 @@ async function open(speculation) {
   };
   const engine = await Engine.open({ model, speculation, observer, enablePrefixCaching: false });
   const { tokenIds: promptTokenIds } = await engine.encodeText(line.repeat(8), true);
+  const grammar = isJson ? await engine.compileGrammar({ type: 'json_schema', schema }) : null;
   async function run() {
     counts = { drafted: 0, accepted: 0 };
     const tokenIds = [];
     let firstMs = 0;
-    for await (const delta of engine.generate({ requestId: 'speculation', promptTokenIds, sampling })) {
+    const request = { requestId: 'speculation', promptTokenIds, sampling, grammar };
+    for await (const delta of engine.generate(request)) {
       if (tokenIds.length === 0) firstMs = performance.now();
       tokenIds.push(...delta.tokenIds);
     }

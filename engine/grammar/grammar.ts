@@ -25,6 +25,9 @@ export const lightLane = 0;
 export const heavyLane = 1;
 export const numLanes = 2;
 
+/** Drafted tokens of a request that a matcher follows in one step, each for a mask. */
+export const maxDraftMasks = 8;
+
 /** A grammar that was compiled once, as Engine.generate takes it. */
 export interface Grammar {
   /** Hash of what was asked for. */
@@ -57,6 +60,10 @@ export function withToken(mask: Uint32Array, tokenId: number): Uint32Array {
   const wider = mask.slice();
   wider[tokenId >> 5] |= 1 << (tokenId & 31);
   return wider;
+}
+
+export function allows(mask: Uint32Array, tokenId: number): boolean {
+  return ((mask[tokenId >> 5] >>> (tokenId & 31)) & 1) === 1;
 }
 
 /** Whether the mask allows a token besides these. */

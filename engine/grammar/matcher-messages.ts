@@ -1,7 +1,7 @@
 // What the engine thread and a matcher thread share. Work goes over a port in order; answers come in shared
 // memory, where the engine thread can wait for them.
 
-import type { GrammarSource } from './grammar.ts';
+import { type GrammarSource, maxDraftMasks } from './grammar.ts';
 
 /**
  * One matcher stands for each row of the engine's block table. Closes come first, then opens, then
@@ -18,7 +18,7 @@ export interface MatcherWork {
     /** Number of the answer; 0 when none is wanted. */
     ticket: number;
   }>;
-  /** [row, token, ticket, ...] */
+  /** [row, ticket, numTokens, numDrafted, tokens, drafted tokens, ...] */
   advanced: Int32Array;
 }
 
@@ -35,9 +35,14 @@ export const compilingWord = 4;
 const firstRowWord = 5;
 
 /** Ticket of the newest answer for the row. */
-export const ticketWord = (row: number) => firstRowWord + 2 * row;
-export const statusWord = (row: number) => firstRowWord + 2 * row + 1;
-export const stateWords = (numRows: number) => firstRowWord + 2 * numRows;
+export const ticketWord = (row: number) => firstRowWord + 3 * row;
+export const statusWord = (row: number) => firstRowWord + 3 * row + 1;
+/** Drafted tokens that the grammar allows, and after each of which it allows more than the end. */
+export const draftWord = (row: number) => firstRowWord + 3 * row + 2;
+export const stateWords = (numRows: number) => firstRowWord + 3 * numRows;
+
+/** Masks of a row: after what is known, and after each drafted token. */
+export const masksPerRow = 1 + maxDraftMasks;
 
 export const matcherStatus = {
   /** The mask allows tokens besides the end. */
@@ -55,6 +60,6 @@ export interface MatcherLane {
   port: import('node:worker_threads').MessagePort;
   /** [stateWords] i32 */
   state: SharedArrayBuffer;
-  /** [maxNumSeqs, maskWords] u32 */
+  /** [maxNumSeqs, masksPerRow, maskWords] u32; what no draft used takes no memory */
   masks: SharedArrayBuffer;
 }

@@ -4,15 +4,17 @@
 
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { nowMs } from '../clock.ts';
-import { allowsMoreThan, type GrammarSource, maskWords, type Vocabulary } from './grammar.ts';
+import { allows, allowsMoreThan, type GrammarSource, maskWords, type Vocabulary } from './grammar.ts';
 import { GrammarCompiler } from './grammar-compiler.ts';
 import {
   compilingWord,
   currentWord,
+  draftWord,
   inboxWord,
   jobWord,
   type MatcherLane,
   type MatcherWork,
+  masksPerRow,
   matcherStatus,
   readyWord,
   statusWord,
@@ -30,6 +32,9 @@ export interface MatcherThreadOptions extends MatcherLane {
 const maxUnused = 32;
 /** A mask that takes longer is called slow. */
 const slowMs = 100;
+/** A draft is followed no further when its masks take longer. */
+const maxDraftMs = 10;
+const noTokens = new Int32Array(0);
 /** The engine thread is woken at least so often while answers come. */
 const wakeIntervalMs = 0.5;
 
@@ -92,23 +97,57 @@ async function answer(
   ticket: number,
   matcher: GrammarMatcher,
   isAccepted: boolean,
+  drafted: Int32Array,
 ): Promise<void> {
   let status: number = matcherStatus.failed;
+  let numDrafted = 0;
   if (isAccepted) {
     const startMs = nowMs();
-    const mask = masks.subarray(row * words, (row + 1) * words);
-    mask.set(await matcher.getNextTokenBitmask());
     status = matcherStatus.complete;
-    if (allowsMoreThan(mask, vocabulary.stopTokenIds)) {
+    if (await makeMask(matcher, row, 0)) {
       const isSlow = nowMs() - startMs > slowMs;
       status = isSlow ? matcherStatus.slow : matcherStatus.open;
       // The heavy lane's thread may not have been needed before.
       if (isSlow) parentPort?.postMessage('slow');
+      else numDrafted = await follow(matcher, row, drafted);
     }
   }
+  Atomics.store(state, draftWord(row), numDrafted);
   Atomics.store(state, statusWord(row), status);
   Atomics.store(state, ticketWord(row), ticket);
   if (nowMs() - lastWakeMs > wakeIntervalMs) wakeEngine();
+}
+
+function maskOf(row: number, numDrafted: number): Uint32Array {
+  const start = (row * masksPerRow + numDrafted) * words;
+  return masks.subarray(start, start + words);
+}
+
+/** Whether it allows more than the end. */
+async function makeMask(matcher: GrammarMatcher, row: number, numDrafted: number): Promise<boolean> {
+  const mask = maskOf(row, numDrafted);
+  mask.set(await matcher.getNextTokenBitmask());
+  return allowsMoreThan(mask, vocabulary.stopTokenIds);
+}
+
+/**
+ * Makes the masks after drafted tokens, as far as the grammar allows them and does not end: where it does,
+ * the token that completes it is left to be sampled. Leaves the matcher as it was.
+ */
+async function follow(matcher: GrammarMatcher, row: number, drafted: Int32Array): Promise<number> {
+  const startMs = nowMs();
+  let numAccepted = 0;
+  let numOpen = 0;
+  for (const tokenId of drafted) {
+    const isAllowed = allows(maskOf(row, numOpen), tokenId) && !vocabulary.stopTokenIds.includes(tokenId);
+    if (!isAllowed || nowMs() - startMs > maxDraftMs) break;
+    if (!matcher.acceptToken(tokenId)) break;
+    numAccepted++;
+    if (!(await makeMask(matcher, row, numOpen + 1))) break;
+    numOpen++;
+  }
+  if (numAccepted > 0) matcher.rollBack(numAccepted);
+  return numOpen;
 }
 
 function wakeEngine(): void {
@@ -127,14 +166,17 @@ async function take(compiler: GrammarCompiler, { closed, opened, advanced }: Mat
     const matcher = await compiler.match(kept.grammar);
     open.set(row, { matcher, kept });
     const isAccepted = tokenIds.every((id) => matcher.acceptToken(id));
-    if (ticket !== 0) await answer(row, ticket, matcher, isAccepted);
+    if (ticket !== 0) await answer(row, ticket, matcher, isAccepted, noTokens);
   }
-  for (let i = 0; i < advanced.length; i += 3) {
-    const [row, tokenId, ticket] = advanced.subarray(i, i + 3);
+  for (let i = 0; i < advanced.length; ) {
+    const [row, ticket, numTokens, numDrafted] = advanced.subarray(i, i + 4);
+    const tokenIds = advanced.subarray(i + 4, i + 4 + numTokens);
+    i += 4 + numTokens + numDrafted;
     const { matcher } = open.get(row) ?? {};
     if (matcher === undefined) throw new Error(`row ${row} has no matcher`);
     begin(row);
-    await answer(row, ticket, matcher, matcher.acceptToken(tokenId));
+    const isAccepted = tokenIds.every((id) => matcher.acceptToken(id));
+    await answer(row, ticket, matcher, isAccepted, advanced.subarray(i - numDrafted, i));
   }
   Atomics.store(state, currentWord, 0);
   if (opened.length + advanced.length > 0) wakeEngine();

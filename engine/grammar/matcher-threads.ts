@@ -9,6 +9,7 @@ import {
   currentWord,
   jobWord,
   type MatcherLane,
+  masksPerRow,
   readyWord,
   stateWords,
 } from './matcher-messages.ts';
@@ -63,7 +64,7 @@ export class MatcherThreads {
   #start(lane: number): void {
     const { vocabulary, maxNumSeqs, engineSignals, onLane } = this.#options;
     const state = new SharedArrayBuffer(4 * stateWords(maxNumSeqs));
-    const masks = new SharedArrayBuffer(4 * maxNumSeqs * maskWords(vocabulary.vocabSize));
+    const masks = new SharedArrayBuffer(4 * maxNumSeqs * masksPerRow * maskWords(vocabulary.vocabSize));
     const { port1, port2 } = new MessageChannel();
     const workerData: MatcherThreadOptions = { port: port2, state, masks, vocabulary, engineSignals };
     const worker = new Worker(grammarWorker('matcher-thread'), {

@@ -5,9 +5,11 @@ import type { Request } from '../request.ts';
 import { heavyLane, maskWords } from './grammar.ts';
 import {
   currentWord,
+  draftWord,
   inboxWord,
   type MatcherLane,
   type MatcherWork,
+  masksPerRow,
   matcherStatus,
   statusWord,
   ticketWord,
@@ -26,16 +28,20 @@ export interface MatcherApi {
    * made unless that is empty.
    */
   open(request: Request, lane: number): void;
-  /** The request's newest token; the mask after it is made. */
+  /** The request's newest token; the mask after it is made, and with post() those after its draft. */
   advance(request: Request, tokenId: number): void;
+  /** A draft of the request would go along with its newest token. */
+  takesDraft(request: Request): boolean;
   /** Frees the request's matcher, if it has one. */
   close(request: Request): void;
   /** Sends what was gathered since the last time. */
   post(): void;
   /** Waits for the masks that are awaited, at most so long, and tells what has come. */
   receive(patienceMs: number): Array<{ request: Request; news: MaskNews }>;
-  /** [maskWords] of the request's newest mask. */
-  mask(request: Request): Uint32Array;
+  /** Tokens of its draft that have a mask. */
+  numDrafted(request: Request): number;
+  /** [maskWords] of the request's newest mask, or of the one after so many tokens of its draft. */
+  mask(request: Request, numDrafted: number): Uint32Array;
 }
 
 interface Matcher {
@@ -43,6 +49,8 @@ interface Matcher {
   row: number;
   /** Of the answer that is awaited, or came last. */
   ticket: number;
+  /** Tokens that it has not been sent yet. */
+  unsent: number[];
 }
 
 interface Lane extends MatcherLane {
@@ -58,6 +66,8 @@ export class Matchers implements MatcherApi {
   readonly #matchers = new Map<Request, Matcher>();
   readonly #awaited = new Set<Request>();
   readonly #lost: Request[] = [];
+  /** Those with tokens unsent. */
+  readonly #advanced: Request[] = [];
   readonly #engineSignals: Int32Array;
   readonly #maskWords: number;
   #lastTicket = 0;
@@ -91,7 +101,7 @@ export class Matchers implements MatcherApi {
     if (grammar === null || request.row === null) throw new Error('a matcher needs a grammar and a row');
     this.close(request);
     const tokenIds = request.heldTokens.slice();
-    const matcher = { lane: index, row: request.row, ticket: 0 };
+    const matcher = { lane: index, row: request.row, ticket: 0, unsent: [] };
     this.#matchers.set(request, matcher);
     if (tokenIds.length > 0) this.#await(request, matcher);
     if (lane === undefined) {
@@ -107,7 +117,12 @@ export class Matchers implements MatcherApi {
     const matcher = this.#matchers.get(request);
     if (matcher === undefined) return;
     this.#await(request, matcher);
-    this.#lanes.get(matcher.lane)?.work.advanced.push(matcher.row, tokenId, matcher.ticket);
+    if (matcher.unsent.length === 0) this.#advanced.push(request);
+    matcher.unsent.push(tokenId);
+  }
+
+  takesDraft(request: Request): boolean {
+    return (this.#matchers.get(request)?.unsent.length ?? 0) > 0;
   }
 
   close(request: Request): void {
@@ -118,6 +133,16 @@ export class Matchers implements MatcherApi {
   }
 
   post(): void {
+    for (const request of this.#advanced.splice(0)) {
+      const matcher = this.#matchers.get(request);
+      if (matcher === undefined || matcher.unsent.length === 0) continue;
+      const { lane, row, ticket, unsent } = matcher;
+      // Where masks take long, one too many could end the thread.
+      const drafted = lane === heavyLane ? [] : request.draftTokens;
+      const counts = [row, ticket, unsent.length, drafted.length];
+      this.#lanes.get(lane)?.work.advanced.push(...counts, ...unsent, ...drafted);
+      matcher.unsent = [];
+    }
     for (const lane of this.#lanes.values()) {
       const { closed, opened, advanced } = lane.work;
       if (closed.length + opened.length + advanced.length === 0) continue;
@@ -146,12 +171,19 @@ export class Matchers implements MatcherApi {
     }
   }
 
-  mask(request: Request): Uint32Array {
+  numDrafted(request: Request): number {
+    const matcher = this.#matchers.get(request);
+    const lane = matcher && this.#lanes.get(matcher.lane);
+    return lane === undefined || matcher === undefined ? 0 : Atomics.load(lane.words, draftWord(matcher.row));
+  }
+
+  mask(request: Request, numDrafted: number): Uint32Array {
     const matcher = this.#matchers.get(request);
     const lane = matcher && this.#lanes.get(matcher.lane);
     if (lane === undefined || matcher === undefined)
       throw new Error('a request without a matcher has no mask');
-    return new Uint32Array(lane.masks, 4 * matcher.row * this.#maskWords, this.#maskWords);
+    const index = matcher.row * masksPerRow + numDrafted;
+    return new Uint32Array(lane.masks, 4 * index * this.#maskWords, this.#maskWords);
   }
 
   /** Makes the masks of a slow request in the heavy lane from now on, this one first. */

@@ -21,6 +21,8 @@ export interface GrammarCompiler extends Disposable {
 export interface GrammarMatcher extends Disposable {
   /** False when the grammar does not allow the token. */
   acceptToken(tokenId: number): boolean;
+  /** Takes back as many of the newest tokens. */
+  rollBack(numTokens: number): void;
   /** [ceil(vocabSize / 32)], bit i % 32 of word i / 32: token i is allowed. */
   getNextTokenBitmask(): Promise<Int32Array>;
 }

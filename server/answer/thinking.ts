@@ -1,7 +1,7 @@
 // Where the reasoning of an answer ends, for the engine: thinking_token_budget ends it, and what an answer
 // must match holds only after it.
 
-import type { EngineApi, Grammar, ReasoningParams } from '../../engine/engine.ts';
+import { allows, type EngineApi, type Grammar, type ReasoningParams } from '../../engine/engine.ts';
 import { ApiError } from '../errors.ts';
 import type { AnswerContext, AnswerFormat } from './formats.ts';
 import { harmonyThinking } from './harmony.ts';
@@ -62,10 +62,6 @@ function marksOfReasoning({ reasoning, isHarmony }: AnswerFormat) {
   if (reasoning === null) return null;
   const { opens, closes, lead = '', isImplied = false } = reasoning;
   return { open: opens[0], close: closes[0], lead, isRequired: false, isImplied };
-}
-
-function allows(mask: Uint32Array, tokenId: number): boolean {
-  return ((mask[tokenId >> 5] >>> (tokenId & 31)) & 1) === 1;
 }
 
 function refuse(budget: number, supported: string): never {

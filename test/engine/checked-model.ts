@@ -180,9 +180,9 @@ export class CheckedModel implements NativeModel {
 
   /** The token, or the next after it that the row's grammar allows. */
   #allowed(row: number, wanted: number): number {
-    const { grammarRows, grammarBitmask, seqRows } = this.batch;
+    const { grammarRows, grammarBitmask } = this.batch;
     if (grammarRows[row] < 0) return wanted;
-    if (!seqRows.includes(grammarRows[row])) throw new Error('a mask stands in no row of the step');
+    if (grammarRows[row] >= this.#sizes.maxNumSeqs) throw new Error('a mask stands in no row of the bitmask');
     const words = maskWords(this.#vocabSize);
     for (let i = 0; i < this.#vocabSize; i++) {
       const id = (wanted + i) % this.#vocabSize;

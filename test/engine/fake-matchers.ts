@@ -1,7 +1,7 @@
 // Grammars without xgrammar: which tokens may follow is a hash of the output so far, and the answer comes
 // after a random number of looks. A mask that is used before it has come, or for another output, throws.
 
-import { allowsMoreThan, type Grammar, maskWords } from '../../engine/grammar/grammar.ts';
+import { allows, allowsMoreThan, type Grammar, maskWords } from '../../engine/grammar/grammar.ts';
 import type { MaskNews, MatcherApi } from '../../engine/grammar/matchers.ts';
 import type { Request } from '../../engine/request.ts';
 
@@ -27,10 +27,16 @@ interface Open {
   tokenIds: number[];
   /** Looks until the answer is there; null when none is awaited. */
   looksLeft: number | null;
+  /** The newest tokens wait for post(). */
+  isUnsent: boolean;
+  /** Drafted tokens that masks follow. */
+  drafted: number[];
 }
 
 export class FakeMatchers implements MatcherApi {
   readonly #open = new Map<Request, Open>();
+  /** Drafted tokens that were given a mask. */
+  numFollowed = 0;
   readonly #vocabSize: number;
   readonly #drawDelay: () => number;
 
@@ -45,17 +51,43 @@ export class FakeMatchers implements MatcherApi {
   }
 
   get numAwaited(): number {
-    return [...this.#open.values()].filter(({ looksLeft }) => looksLeft !== null).length;
+    return [...this.#open.values()].filter(({ looksLeft, isUnsent }) => looksLeft !== null || isUnsent)
+      .length;
   }
 
   setLane(): void {}
 
-  post(): void {}
+  post(): void {
+    for (const [request, open] of this.#open) {
+      if (!open.isUnsent) continue;
+      open.isUnsent = false;
+      open.looksLeft = this.#drawDelay();
+      open.drafted = [];
+      for (const tokenId of request.draftTokens) {
+        const isEnd = request.spec.eosTokenIds.includes(tokenId);
+        if (isEnd || !allows(this.#maskOf(request, open), tokenId)) break;
+        open.drafted.push(tokenId);
+        if (allowsMoreThan(this.#maskOf(request, open), request.spec.eosTokenIds)) continue;
+        open.drafted.pop();
+        break;
+      }
+      this.numFollowed += open.drafted.length;
+    }
+  }
+
+  takesDraft(request: Request): boolean {
+    return this.#open.get(request)?.isUnsent === true;
+  }
+
+  numDrafted(request: Request): number {
+    return this.#open.get(request)?.drafted.length ?? 0;
+  }
 
   open(request: Request): void {
     if (request.row === null) throw new Error('a matcher is opened for a request without a row');
     const tokenIds = [...request.heldTokens];
-    this.#open.set(request, { tokenIds, looksLeft: tokenIds.length > 0 ? this.#drawDelay() : null });
+    const looksLeft = tokenIds.length > 0 ? this.#drawDelay() : null;
+    this.#open.set(request, { tokenIds, looksLeft, isUnsent: false, drafted: [] });
   }
 
   advance(request: Request, tokenId: number): void {
@@ -63,7 +95,8 @@ export class FakeMatchers implements MatcherApi {
     if (open === undefined) return;
     if (open.looksLeft !== null) throw new Error('a token comes before the mask of the one before it');
     open.tokenIds.push(tokenId);
-    open.looksLeft = this.#drawDelay();
+    open.isUnsent = true;
+    open.drafted = [];
   }
 
   close(request: Request): void {
@@ -75,21 +108,27 @@ export class FakeMatchers implements MatcherApi {
     for (const [request, open] of this.#open) {
       if (open.looksLeft === null || open.looksLeft-- > 0) continue;
       open.looksLeft = null;
-      const isOpen = allowsMoreThan(this.#maskOf(request, open), request.spec.eosTokenIds);
+      const isOpen = allowsMoreThan(this.#maskOf(request, open, 0), request.spec.eosTokenIds);
       news.push({ request, news: isOpen ? 'open' : 'complete' });
     }
     return news;
   }
 
-  mask(request: Request): Uint32Array {
+  mask(request: Request, numDrafted: number): Uint32Array {
     const open = this.#open.get(request);
-    if (open === undefined || open.looksLeft !== null) throw new Error('a mask is used that has not come');
+    if (open === undefined || open.looksLeft !== null || open.isUnsent)
+      throw new Error('a mask is used that has not come');
     const output = [...request.heldTokens];
     if (output.join() !== open.tokenIds.join()) throw new Error('a mask is used for another output');
-    return this.#maskOf(request, open);
+    const drafted = open.drafted.slice(0, numDrafted);
+    if (drafted.length < numDrafted || drafted.join() !== request.draftTokens.subarray(0, numDrafted).join())
+      throw new Error('a mask is used for another draft');
+    return this.#maskOf(request, open, numDrafted);
   }
 
-  #maskOf({ spec }: Request, { tokenIds }: Open): Uint32Array {
-    return fakeMask(spec.grammar?.key ?? '', tokenIds, this.#vocabSize);
+  /** After so many of the drafted tokens that it has; after all of them by default. */
+  #maskOf({ spec }: Request, { tokenIds, drafted }: Open, numDrafted = drafted.length): Uint32Array {
+    const all = [...tokenIds, ...drafted.slice(0, numDrafted)];
+    return fakeMask(spec.grammar?.key ?? '', all, this.#vocabSize);
   }
 }

@@ -106,6 +106,7 @@ describe('10,000 random steps', () => {
     let numWaits = 0;
     let numDrafted = 0;
     let numAccepted = 0;
+    let numFollowed = 0;
     while (remaining > 0) {
       const matchers = new FakeMatchers(testVocabSize, () => (int(0, 3) === 0 ? int(1, 4) : 0));
       const requests = new Map<number, EngineRequest>();
@@ -122,7 +123,8 @@ describe('10,000 random steps', () => {
           maxModelLen: 160,
           // From "one sequence barely fits" to "no pressure".
           numBlocks: Math.ceil(160 / blockSize) + 1 + int(0, Math.ceil(400 / blockSize)),
-          maxNumSeqs: int(1, 8),
+          // Where few wait, drafts under a grammar have masks.
+          maxNumSeqs: int(0, 3) === 0 ? 100 : int(1, 8),
           maxNumBatchedTokens: int(8, 128),
           longPrefillTokenThreshold: int(0, 1) * int(1, 40),
           enablePrefixCaching: int(0, 4) > 0,
@@ -161,6 +163,7 @@ describe('10,000 random steps', () => {
       runToEnd(loop, outputs);
       expect(loop.pool.numFree).toBe(loop.pool.numUsable);
       expect(matchers.numOpen).toBe(0);
+      numFollowed += matchers.numFollowed;
       for (const id of requests.keys()) {
         const generated = outputs.of(id);
         expect(generated.finish, `seed ${seed}, request ${id}`).not.toBeNull();
@@ -180,6 +183,7 @@ describe('10,000 random steps', () => {
     expect(numHits).toBeGreaterThan(500);
     expect(numWaits).toBeGreaterThan(20);
     expect(numAccepted).toBeGreaterThan(500);
+    expect(numFollowed).toBeGreaterThan(50);
     expect(numDrafted - numAccepted).toBeGreaterThan(500);
   });
 });

@@ -7,6 +7,7 @@ import {
   type EngineOptions,
   type GrammarRequest,
   type SamplingParams,
+  type StepStats,
 } from '../../../dist/engine/engine.js';
 import { hasStories, storiesFolder } from '../../stories260k.ts';
 
@@ -83,6 +84,76 @@ describe('tokens under a grammar', () => {
     await withEngine({ maxModelLen: 128, numBlocksOverride: 20, blockSize: 8, observer }, async (engine) => {
       const crowd = await Promise.all(seeds.map((seed) => write(engine, list, { seed, maxTokens: 110 })));
       expect(crowd.map(({ text }) => text)).toEqual(alone);
+    });
+    expect(numPreemptions).toBeGreaterThan(0);
+  });
+});
+
+describe('drafts under a grammar', () => {
+  const people: GrammarRequest = {
+    type: 'json_schema',
+    schema: {
+      type: 'array',
+      minItems: 3,
+      items: {
+        type: 'object',
+        properties: {
+          name: { type: 'string', maxLength: 6 },
+          age: { type: 'integer', maximum: 99, minimum: 0 },
+        },
+        required: ['name', 'age'],
+      },
+      maxItems: 6,
+    },
+  };
+  const speculation = {
+    method: 'ngram',
+    numSpeculativeTokens: 6,
+    promptLookupMax: 3,
+    promptLookupMin: 1,
+  } as const;
+
+  /** Greedy and not, with reasoning before and without, twins. */
+  async function writeAll(engine: Engine, isCrowd: boolean): Promise<string[]> {
+    const [endTokenId] = (await engine.encodeText(',', false)).tokenIds;
+    const reasoning = {
+      ...{ maxTokens: 20, isInside: true, isRequired: false, startTokenIds: [] },
+      ...{ endTokenIds: [endTokenId], leadTokenIds: [], callTokenIds: [] },
+    };
+    const one = async (i: number) => {
+      const sampling = {
+        ...{ seed: BigInt(i >> 2), temperature: i & 1, maxTokens: 110 },
+        ...{ reasoning: i & 2 ? reasoning : null, minTokens: 5, badWords: [[endTokenId, endTokenId]] },
+      };
+      return JSON.stringify(await write(engine, people, sampling));
+    };
+    const all = Array.from({ length: 16 }, (_, i) => i);
+    if (isCrowd) return Promise.all(all.map(one));
+    const written: string[] = [];
+    for (const i of all) written.push(await one(i));
+    return written;
+  }
+
+  it('change no token, alone, in a crowd, and when preempted', async () => {
+    let wanted: string[] = [];
+    await withEngine({}, async (engine) => {
+      wanted = await writeAll(engine, true);
+    });
+    let numAccepted = 0;
+    let numPreemptions = 0;
+    const observer = {
+      onStep: (stats: StepStats) => {
+        for (const count of stats.numAcceptedByPosition) numAccepted += count;
+        numPreemptions += stats.numPreemptions;
+      },
+    };
+    await withEngine({ speculation, observer }, async (engine) => {
+      expect(await writeAll(engine, false)).toEqual(wanted);
+    });
+    expect(numAccepted).toBeGreaterThan(100);
+    const little = { maxModelLen: 128, numBlocksOverride: 24, blockSize: 8, maxNumSeqs: 12 };
+    await withEngine({ speculation, observer, ...little }, async (engine) => {
+      expect(await writeAll(engine, true)).toEqual(wanted);
     });
     expect(numPreemptions).toBeGreaterThan(0);
   });
