@@ -6,6 +6,7 @@ import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
 import type { LoadedModel } from './model-files.ts';
 import { type Backend, type CudaDevices, findCudaDevices, type NativeModelOptions } from './native.ts';
+import { packedCacheOf } from './packed-cache.ts';
 import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 
 export interface EngineOptions {
@@ -65,6 +66,11 @@ export interface EngineOptions {
   maxCpuLoras?: number;
   /** Rank of an adapter at most, up to 512. Default 64. */
   maxLoraRank?: number;
+  /**
+   * File that the model's packed weights are kept in for the next start (CPU), or `auto` for one beside it; null,
+   * the default, keeps none.
+   */
+  packedCache?: string | null;
   /** Threads that compute; null is one per core. */
   threads?: number | null;
   /** Cores, as in `0-3,8`, that the computing threads are pinned to, one each; default none is pinned. */
@@ -144,6 +150,7 @@ function nativeOptions(
     seed: options.seed ?? 0,
     batchInvariant: options.batchInvariant ?? false,
     warmUp: backend === 'cuda',
+    packedCache: null,
     keepLogits: false,
     ...limits,
   };
@@ -186,8 +193,12 @@ export function threadOptions(
     files: loaded.files,
     options: nativeOptions(options, loaded, backend, itsLimits),
   });
+  const main = openable(model, limits);
+  // A draft model is small, and its file would be in the way of this one's.
+  if (backend === 'cpu')
+    main.options.packedCache = packedCacheOf(options.packedCache ?? null, model, main.options);
   return {
-    model: backend === 'null' ? null : openable(model, limits),
+    model: backend === 'null' ? null : main,
     draftModel: draft === null ? null : openable(draft, draftLimits(limits)),
     nullStepMs: options.nullStepMs ?? 0,
     vocabSize: model.config.vocabSize,

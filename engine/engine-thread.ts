@@ -72,6 +72,7 @@ function post(message: FromEngine): void {
 }
 
 function start(): EngineLoop {
+  const startMs = nowMs();
   // First, so that the model finds on a GPU what it leaves free.
   const drafter = openDrafter(options);
   const model = openModel();
@@ -82,6 +83,8 @@ function start(): EngineLoop {
   post({
     type: 'ready',
     description: model.description,
+    openMs: nowMs() - startMs,
+    packedCache: model.packedCache,
     weightBytes,
     kvCacheBytes: (numBlocks + 1) * kvBytesPerBlock,
     numBlocks,

@@ -20,6 +20,7 @@ import type { EngineRequest, StepOutput } from './messages.ts';
 import type { ModelConfig } from './model-config.ts';
 import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
+import type { PackedCacheReport } from './native.ts';
 import { openText } from './open-text.ts';
 import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
@@ -140,6 +141,19 @@ export interface EngineApi {
   close(): Promise<void>;
 }
 
+/** Milliseconds that opening an engine took. The thread and the weights are one after the other, beside the tokenizer. */
+export interface StartupTimes {
+  headers: number;
+  engineThread: number;
+  weights: number;
+  tokenizer: number;
+}
+
+async function timed<T>(work: Promise<T>): Promise<{ result: T; ms: number }> {
+  const startMs = nowMs();
+  return { result: await work, ms: nowMs() - startMs };
+}
+
 /** int64 wrapped to its two words. */
 function seedWords(seed: bigint): readonly [number, number] {
   const wrapped = BigInt.asUintN(64, seed);
@@ -149,6 +163,9 @@ function seedWords(seed: bigint): readonly [number, number] {
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly control: EngineControl;
+  readonly startup: StartupTimes;
+  /** What became of options.packedCache; null when it was not asked for, or no weights are packed. */
+  readonly packedCache: PackedCacheReport | null;
   readonly #prompts: PromptPool;
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
@@ -175,37 +192,48 @@ export class Engine implements EngineApi {
     if (options.blockSize !== undefined && ![8, 16, 32].includes(options.blockSize)) {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
     }
+    const startMs = nowMs();
     const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
     const draft = await loadDraftModel(options, model);
+    const headersMs = nowMs() - startMs;
     let onStep: (output: StepOutput) => void = () => {};
     // The engine thread reads the weights while the tokenizer is made ready.
     const [started, text] = await Promise.allSettled([
-      EnginePort.start(
-        threadOptions(options, model, draft),
-        new URL('./engine-thread.js', import.meta.url),
-        (output) => onStep(output),
+      timed(
+        EnginePort.start(
+          threadOptions(options, model, draft),
+          new URL('./engine-thread.js', import.meta.url),
+          (output) => onStep(output),
+        ),
       ),
-      openText(options, model),
+      timed(openText(options, model)),
     ]);
     if (started.status === 'fulfilled' && text.status === 'fulfilled') {
-      const { port, ready } = started.value;
-      const engine = new Engine(options, model, text.value.prompts, text.value.tokens, port, ready);
+      const { port, ready } = started.value.result;
+      const engine = new Engine(options, model, text.value.result, port, ready, {
+        headers: headersMs,
+        engineThread: started.value.ms - ready.openMs,
+        weights: ready.openMs,
+        tokenizer: text.value.ms,
+      });
       onStep = (output) => engine.#onStep(output);
       return engine;
     }
-    if (started.status === 'fulfilled') await started.value.port.close();
-    if (text.status === 'fulfilled') await text.value.prompts.close();
+    if (started.status === 'fulfilled') await started.value.result.port.close();
+    if (text.status === 'fulfilled') await text.value.result.prompts.close();
     throw [text, started].find((part) => part.status === 'rejected')?.reason;
   }
 
   private constructor(
     options: EngineOptions,
     model: LoadedModel,
-    prompts: PromptPool,
-    tokens: TokenBytes,
+    { prompts, tokens }: { prompts: PromptPool; tokens: TokenBytes },
     port: EnginePort,
     ready: EngineReady,
+    startup: StartupTimes,
   ) {
+    this.startup = startup;
+    this.packedCache = ready.packedCache;
     this.#prompts = prompts;
     this.#tokens = tokens;
     this.#port = port;

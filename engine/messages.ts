@@ -5,7 +5,7 @@ import type { Grammar } from './grammar/grammar.ts';
 import type { MatcherLane } from './grammar/matcher-messages.ts';
 import type { AdapterTensor } from './lora-adapter.ts';
 import type { ModelConfig, ModelFiles } from './model-config.ts';
-import type { NativeModelOptions } from './native.ts';
+import type { NativeModelOptions, PackedCacheReport } from './native.ts';
 import type { ReasoningParams } from './reasoning.ts';
 import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 import type { StepStats } from './step-stats.ts';
@@ -134,6 +134,9 @@ export type FromEngine =
   | {
       type: 'ready';
       description: string;
+      /** What opening the model and its KV cache took. */
+      openMs: number;
+      packedCache: PackedCacheReport | null;
       weightBytes: number;
       kvCacheBytes: number;
       numBlocks: number;

@@ -45,6 +45,8 @@ export interface NativeModelOptions {
   maxLoras: number;
   /** Threads that compute, the caller's own included. */
   threads: number;
+  /** Where packed weights are read from, and kept; null is nowhere. */
+  packedCache: PackedCache | null;
   /** The core that each thread is pinned to, the caller first; empty pins none. */
   cpuAffinity: readonly number[];
   /** A request's tokens never depend on its neighbours; always so on the CPU, slower on a GPU. */
@@ -55,6 +57,22 @@ export interface NativeModelOptions {
   keepLogits: boolean;
   /** Seed of dummy weights. */
   seed: number;
+}
+
+/** A file of packed weights; native/packed_cache.h says what is in it. */
+export interface PackedCache {
+  path: string;
+  /** What the weights were made of: a hash, in hexadecimal. */
+  key: string;
+  /** The file's permissions. */
+  mode: number;
+}
+
+/** What became of it, in a line for whoever asked for it. */
+export interface PackedCacheReport {
+  /** It could not be used as it was, or not be written. */
+  isProblem: boolean;
+  text: string;
 }
 
 /**
@@ -147,6 +165,8 @@ export interface NativeModel {
   /** The kernels in use, e.g. "cpu avx512" or "reference". */
   readonly description: string;
   readonly memory: NativeMemory;
+  /** Null when no weights were packed, or no file was asked for. */
+  readonly packedCache: PackedCacheReport | null;
   readonly batch: BatchArrays;
   /**
    * Before the first step. Block 0 is the null block, so numBlocks - 1 are usable. Throws when memory is

@@ -62,6 +62,7 @@ const firstOrdinaryToken = 260;
 export class NullModel implements NativeModel {
   readonly description = 'null (tokens without arithmetic)';
   readonly isAsync = true;
+  readonly packedCache = null;
   readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0, totalBytes: 0, freeBytes: 0 };
   readonly batch: BatchArrays;
   readonly #vocabSize: number;

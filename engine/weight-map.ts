@@ -234,16 +234,21 @@ function dummyFp8(place: Place, shape: number[]): TensorSource {
   };
 }
 
-/** The same slots filled with seeded random numbers: a config alone is enough. */
-export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFiles {
-  const shapes = shapesOf(config);
+/** Names of the tensors that a checkpoint of this config has, before any is quantised. */
+export function tensorNames(config: ModelConfig, rawConfig: unknown): string[] {
   const raw = isObject(rawConfig) ? rawConfig : {};
   const hasQkvBias = raw.attention_bias === true || config.architecture === 'Qwen2ForCausalLM';
   const names = requiredNames(config);
   for (let layer = 0; layer < config.numLayers && hasQkvBias; layer++) {
     for (const p of ['q', 'k', 'v']) names.push(`model.layers.${layer}.self_attn.${p}_proj.bias`);
   }
-  const tensors = names.map((name): TensorSource => {
+  return names;
+}
+
+/** The same slots filled with seeded random numbers: a config alone is enough. */
+export function dummyWeights(config: ModelConfig, rawConfig: unknown): ModelFiles {
+  const shapes = shapesOf(config);
+  const tensors = tensorNames(config, rawConfig).map((name): TensorSource => {
     const place = placeOf(name, config) as Place;
     const shape = shapes[place.slot];
     const bytes = shape.reduce((a, b) => a * b, 1) * (config.weightDtype === 'f32' ? 4 : 2);

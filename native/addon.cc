@@ -151,6 +151,13 @@ std::vector<int> cores(const Napi::Object& object, int threads) {
   return found;
 }
 
+PackedCacheOptions packed_cache(const Napi::Object& object) {
+  const Napi::Value value = field(object, "packedCache");
+  if (value.IsNull()) return {};
+  const Napi::Object cache = value.ToObject();
+  return {text(cache, "path"), text(cache, "key"), static_cast<unsigned>(count(cache, "mode", 0, 0777))};
+}
+
 ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   ModelOptions options{};
   options.backend = text(object, "backend");
@@ -180,6 +187,7 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
   options.threads = count(object, "threads", 1, 1024);
   options.cpu_affinity = cores(object, options.threads);
+  options.packed_cache = packed_cache(object);
   options.max_loras = count(object, "maxLoras", 0, 1024);
   options.seed = static_cast<uint32_t>(integer(object, "seed", 0, std::numeric_limits<uint32_t>::max()));
   options.batch_invariant = flag(object, "batchInvariant");
@@ -269,6 +277,15 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
     memory.Set("totalBytes", static_cast<double>(model_->total_bytes()));
     memory.Set("freeBytes", static_cast<double>(model_->free_bytes()));
     self.Set("memory", memory);
+    const PackedCacheReport cache = model_->packed_cache();
+    if (!cache.text.empty()) {
+      Napi::Object report = Napi::Object::New(env);
+      report.Set("isProblem", cache.is_problem);
+      report.Set("text", cache.text);
+      self.Set("packedCache", report);
+    } else {
+      self.Set("packedCache", env.Null());
+    }
     Napi::Object batch = Napi::Object::New(env);
     for (const ArenaArray& array : model_->arena().arrays()) {
       batch.Set(array.field, view(env, array, model_->arena().memory()));

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "adapters.h"
+#include "awq_tiles.h"
 #include "float16.h"
 #include "philox.h"
 #include "weights.h"
@@ -12,9 +13,6 @@
 namespace quire {
 
 namespace {
-
-// Where AutoAWQ's GEMM layout has the number of output i % 8 in a word.
-constexpr int kAwqShift[8] = {0, 16, 4, 20, 8, 24, 12, 28};
 
 uint32_t awq_word(const char* at) {
   uint32_t word;
@@ -41,7 +39,7 @@ void unpack_awq(uint8_t* out, int64_t out_stride, const char* words, int64_t fil
 // AutoAWQ's GEMM layout: qweight [in, out / 8] and qzeros [in / group, out / 8] are words of eight 4-bit
 // numbers, outputs 0 2 4 6 1 3 5 7 from the low end; scales [in / group, out] are f16. (AutoAWQ,
 // awq/modules/linear/gemm.py)
-Tensor Weights::read_awq(const TensorSource& source) {
+Tensor Weights::read_awq(const TensorSource& source, bool goes_into_tiles) {
   const int64_t rows = source.rows, cols = source.cols;
   if (projection_of(source.slot.c_str()) < 0 || source.group < 32 || source.group % 32 != 0 ||
       cols % source.group != 0 || rows % 8 != 0) {
@@ -53,6 +51,10 @@ Tensor Weights::read_awq(const TensorSource& source) {
   const char* qweight = part(source, {source.file, source.offset, source.bytes}, rows * cols / 2);
   const char* qzeros = part(source, source.qzeros, groups * rows / 2);
   const char* file_scales = part(source, source.scales, groups * rows * 2);
+  if (goes_into_tiles) {
+    const auto* zeros = reinterpret_cast<const uint8_t*>(qzeros);
+    return {qweight, DType::kAwq, rows, cols, {nullptr, zeros, source.group, file_scales}};
+  }
   auto* data = static_cast<uint8_t*>(allocate(rows * cols / 2));
   auto* scales = static_cast<float*>(allocate(rows * groups * 4));
   auto* zeros = static_cast<uint8_t*>(allocate(rows * groups));

@@ -72,6 +72,13 @@ class Backend {
   // where the ops have no such weights.
   virtual Tensor place_rounded(const Tensor& host, int bits) = 0;
 
+  // Whether integer weights become tiles (weight_tiles.h). Then a matrix may come in kAwq, and those with the
+  // same inputs come to place_stacked, one under the other; each but the last has whole tiles.
+  virtual bool packs_tiles() const { return false; }
+  virtual Tensor place_stacked(const std::vector<Tensor>&, int /* rounded_bits, 0: integers */) { return {}; }
+  // What became of ModelOptions::packed_cache; after prepare.
+  virtual PackedCacheReport packed_cache() const { return {}; }
+
   // Steps are done later than they are launched: two may be under way, and the second may be told to take
   // tokens of the first (Batch::token_ids).
   virtual bool is_async() const = 0;

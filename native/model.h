@@ -52,6 +52,7 @@ class Model {
   Arena& arena() { return arena_; }
   const ModelConfig& config() const { return config_; }
   const char* description() const { return backend_->description(); }
+  PackedCacheReport packed_cache() const { return backend_->packed_cache(); }
   int64_t weight_bytes() const { return weights_.bytes(); }
   int64_t kv_bytes_per_block() const;
   int64_t workspace_bytes() const;

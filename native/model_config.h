@@ -68,6 +68,19 @@ struct ModelFiles {
 // is rounded to 8 bits where activations are. kInt8: every matrix is.
 enum class Quantization { kNone, kAuto, kInt8 };
 
+// Where packed weights are kept for the next start (packed_cache.h).
+struct PackedCacheOptions {
+  std::string path;   // "": nowhere
+  std::string key;    // of what they are made of
+  unsigned mode = 0;  // the file's permissions
+};
+
+// What became of it, for whoever asked for it; empty when nothing is packed.
+struct PackedCacheReport {
+  bool is_problem = false;
+  std::string text;
+};
+
 struct ModelOptions {
   std::string backend;      // "cpu" or "reference"
   std::string cpu_variant;  // "" picks the best
@@ -82,6 +95,7 @@ struct ModelOptions {
   int threads;
   std::vector<int> cpu_affinity;  // the core of each thread; empty: wherever the system puts them
   int max_loras;                  // adapter slots
+  PackedCacheOptions packed_cache;
   uint32_t seed;
   bool batch_invariant;  // a request's tokens never depend on its neighbours; always so on the CPU
   bool warm_up;          // run the largest step, and every step that is recorded, before the first request

@@ -6,14 +6,16 @@
 
 namespace quire {
 
-// kW4 and kW8 are for matrices only: see Groups. The tiles, of 4, 6 and 8 bits, are what the CPU's integer
-// kernels read (weight_tiles.h). kF8 (e4m3) is for keys and values, and for matrices of a GPU that multiplies
-// it; kI8 (see KvCache) is for keys and values only.
-enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kW4Tiles, kW6Tiles, kW8Tiles };
+// kW4, kW8 and kAwq are for matrices only: see Groups. The tiles, of 4, 6 and 8 bits, are what the CPU's
+// integer kernels read (weight_tiles.h). kF8 (e4m3) is for keys and values, and for matrices of a GPU that
+// multiplies it; kI8 (see KvCache) is for keys and values only.
+enum class DType : uint8_t { kF32, kF16, kBF16, kF8, kI8, kW4, kW8, kAwq, kW4Tiles, kW6Tiles, kW8Tiles };
 
 // Whether weights are integers in groups.
 constexpr bool is_integer(DType dtype) { return dtype >= DType::kW4; }
-constexpr bool has_4_bits(DType dtype) { return dtype == DType::kW4 || dtype == DType::kW4Tiles; }
+constexpr bool has_4_bits(DType dtype) {
+  return dtype == DType::kW4 || dtype == DType::kAwq || dtype == DType::kW4Tiles;
+}
 // Of one integer of a weight that has them.
 constexpr int bits_of(DType dtype) { return has_4_bits(dtype) ? 4 : dtype == DType::kW6Tiles ? 6 : 8; }
 constexpr bool is_tiled(DType dtype) { return dtype >= DType::kW4Tiles; }
@@ -25,11 +27,14 @@ constexpr size_t dtype_size(DType dtype) {
 
 // Integer weights in groups of `group` inputs: weight = (q - zero) * scale, q and zero unsigned. group and
 // cols are multiples of 32. kW8 has a byte for each q. kW4 has 16 bytes for each 32 inputs of a row: byte j
-// holds input j in its low half and input 16 + j in its high half.
+// holds input j in its low half and input 16 + j in its high half. kAwq is on its way into tiles, where
+// AutoAWQ's file has it, its rows across: words of eight numbers each, data [cols, rows / 8] and zeros
+// [cols / group, rows / 8], and half_scales instead of scales; no more than a byte is aligned.
 struct Groups {
   const float* scales = nullptr;   // [rows, cols / group], numbers that f16 has too
   const uint8_t* zeros = nullptr;  // [rows, cols / group]
   int group = 0;
+  const char* half_scales = nullptr;  // of kAwq: [cols / group, rows] f16
 };
 
 // A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements

@@ -26,7 +26,7 @@ size_t panel_bytes(const Tensor& matrix) {
   return static_cast<size_t>(num_panels(matrix) * kPanelRows * panel_cols(matrix)) * dtype_size(matrix.dtype);
 }
 
-Tensor pack_panels(const Tensor& matrix, void* memory, ThreadPool& pool) {
+void pack_panels(const Tensor& matrix, void* memory, ThreadPool& pool) {
   const size_t element_bytes = dtype_size(matrix.dtype);
   const size_t row_bytes = static_cast<size_t>(matrix.cols) * element_bytes;
   const size_t bytes = static_cast<size_t>(kPanelRows * panel_cols(matrix)) * element_bytes;
@@ -42,6 +42,9 @@ Tensor pack_panels(const Tensor& matrix, void* memory, ThreadPool& pool) {
       pack_panel(reinterpret_cast<uint32_t*>(to), from, row_bytes, num_rows);
     }
   });
+}
+
+Tensor panels_at(const Tensor& matrix, const void* memory) {
   Tensor panels = matrix;
   panels.data = memory;
   panels.in_panels = true;

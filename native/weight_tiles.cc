@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "awq_tiles.h"
+
 namespace quire {
 
 namespace {
@@ -84,6 +86,7 @@ WeightTiles::WeightTiles(const Tensor& w)
       bits(bits_of(w.dtype)) {}
 
 bool needs_zeros(const Tensor& w) {
+  if (w.dtype == DType::kAwq) return awq_needs_zeros(w);
   const int middle = 1 << (bits_of(w.dtype) - 1);
   for (int64_t i = 0; i < w.rows * num_groups(w); i++) {
     if (w.groups.zeros[i] != middle) return true;
@@ -107,6 +110,10 @@ void TilePacker::pack(const Tensor& part, int64_t first_row, ThreadPool& pool) c
   uint8_t* data = memory_ + first_tile * tile_bytes;
   auto* scales = reinterpret_cast<uint16_t*>(memory_ + data_bytes(shape_)) + first_tile * tile_groups;
   uint8_t* zeros = memory_ + data_bytes(shape_) + scales_bytes(shape_) + first_tile * tile_groups;
+  if (part.dtype == DType::kAwq) {
+    pack_awq_tiles(part, {data, scales, has_zeros_ ? zeros : nullptr}, pool);
+    return;
+  }
   pool.parallel_for(num_tiles(part), [&](int64_t tile, int) {
     const int64_t row = tile * kTileRows;
     const int num_rows = static_cast<int>(part.rows - row < kTileRows ? part.rows - row : kTileRows);
@@ -125,6 +132,7 @@ Tensor TilePacker::tiles() const {
   Tensor tiles = shape_;
   tiles.data = memory_;
   tiles.groups.scales = nullptr;
+  tiles.groups.half_scales = nullptr;
   tiles.groups.zeros = has_zeros_ ? memory_ + data_bytes(shape_) + scales_bytes(shape_) : nullptr;
   return tiles;
 }

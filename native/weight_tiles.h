@@ -22,6 +22,9 @@
 namespace quire {
 
 constexpr int kTileRows = 16;
+// Counts the forms that tiles have had. Whoever changes what lies where, or how numbers are rounded on their
+// way into tiles, adds one: files of packed weights (packed_cache.h) are of one form.
+constexpr uint32_t kTileForm = 1;
 // Four bytes of each row.
 constexpr int64_t kTileLine = kTileRows * 4;
 
@@ -72,7 +75,8 @@ class TilePacker {
   size_t bytes() const;
   // Memory of bytes(), aligned to a cache line, that the tiles go to.
   void start(void* memory) { memory_ = static_cast<uint8_t*>(memory); }
-  // `part` is rows [first_row, first_row + part.rows) of the matrix; first_row is a multiple of kTileRows.
+  // `part`, in kW4, kW8 or kAwq, is rows [first_row, first_row + part.rows) of the matrix; first_row is a
+  // multiple of kTileRows.
   void pack(const Tensor& part, int64_t first_row, ThreadPool& pool) const;
   Tensor tiles() const;
 

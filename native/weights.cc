@@ -18,6 +18,7 @@
 #include "float16.h"
 #include "integer_rounding.h"
 #include "philox.h"
+#include "weight_tiles.h"
 
 namespace quire {
 
@@ -206,16 +207,15 @@ void Weights::place_layer(int layer, const ModelConfig& config, Backend& backend
   };
   if (joins(w.q_proj)) {
     join_matrices(w.qkv_proj, w.qkv_bias, {&w.q_proj, &w.k_proj, &w.v_proj},
-                  {&w.q_bias, &w.k_bias, &w.v_bias});
+                  {&w.q_bias, &w.k_bias, &w.v_bias}, backend, rounded_bits);
   }
   if (joins(w.gate_proj)) {
-    join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias});
+    join_matrices(w.gate_up_proj, w.gate_up_bias, {&w.gate_proj, &w.up_proj}, {&w.gate_bias, &w.up_bias},
+                  backend, rounded_bits);
   }
   for (const Slot& slot : slots) {
     w.*slot.tensor = put(w.*slot.tensor, backend, projection_of(slot.name) >= 0 ? rounded_bits : 0);
   }
-  for (Tensor* joined : {&w.qkv_proj, &w.qkv_bias, &w.gate_up_proj, &w.gate_up_bias})
-    *joined = put(*joined, backend, rounded_bits);
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   for (int expert = 0; expert < config.num_experts; expert++) {
     const auto placed = [&](const char* slot, int64_t rows, int64_t cols) {
@@ -281,7 +281,7 @@ void Weights::forget_pages() {
 Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                         const Backend& backend) {
   const int padded = backend.padded_head_size(config.head_size);
-  Tensor host = read(source, options);
+  Tensor host = read(source, options, backend);
   // What the backend has no kernels for in this form becomes plain numbers.
   const bool is_plain_shape = source.expert < 0 && (padded == config.head_size || !is_attention(source.slot));
   const bool has_w4 = is_plain_shape || backend.total_bytes() == 0;
@@ -296,21 +296,25 @@ Tensor Weights::prepare(const TensorSource& source, const ModelConfig& config, c
 
 Tensor Weights::put(const Tensor& host, Backend& backend, int rounded_bits) {
   if (!host) return host;
-  return take(host, rounded_bits > 0 && can_be_rounded(host) ? backend.place_rounded(host, rounded_bits)
-                                                             : backend.place(host));
+  const bool is_rounded = rounded_bits > 0 && can_be_rounded(host);
+  return take({host}, is_rounded ? backend.place_rounded(host, rounded_bits) : backend.place(host));
 }
 
 Tensor Weights::put_rows(const Tensor& host, Backend& backend) {
-  return take(host, backend.place_rows(host));
+  return take({host}, backend.place_rows(host));
 }
 
-Tensor Weights::take(const Tensor& host, const Tensor& placed) {
-  const auto of_host = [&](const Mapping& mapping) {
-    const char* start = static_cast<const char*>(mapping.data);
-    return host.data >= start && host.data < start + mapping.size;
-  };
-  if (placed.data != host.data && std::any_of(mappings_.begin(), mappings_.end(), of_host)) {
-    read_.push_back({static_cast<const char*>(host.data), weight_bytes(host)});
+Tensor Weights::take(const std::vector<Tensor>& hosts, const Tensor& placed) {
+  for (const Tensor& host : hosts) {
+    const auto has_host = [&](const Mapping& mapping) {
+      const char* start = static_cast<const char*>(mapping.data);
+      return host.data >= start && host.data < start + mapping.size;
+    };
+    // What has several parts in a file is noted as they are found (part).
+    const bool is_noted = host.dtype == DType::kAwq || placed.data == host.data;
+    if (!is_noted && std::any_of(mappings_.begin(), mappings_.end(), has_host)) {
+      read_.push_back({static_cast<const char*>(host.data), weight_bytes(host)});
+    }
   }
   keep(placed.data);
   keep(placed.groups.scales);
@@ -322,12 +326,7 @@ Tensor Weights::take(const Tensor& host, const Tensor& placed) {
 Tensor Weights::join(const std::vector<Tensor>& parts) {
   Tensor joined = parts[0];
   joined.rows = 0;
-  for (const Tensor& part : parts) {
-    if (!part || part.dtype != joined.dtype || part.cols != joined.cols ||
-        part.groups.group != joined.groups.group)
-      return {};
-    joined.rows += part.rows;
-  }
+  for (const Tensor& part : parts) joined.rows += part.rows;
   // Rows lie one after the other in every form.
   const auto stack = [&](int64_t bytes_per_row, const auto& data_of) {
     char* to = static_cast<char*>(allocate(joined.rows * bytes_per_row));
@@ -356,11 +355,23 @@ Tensor Weights::join(const std::vector<Tensor>& parts) {
   return joined;
 }
 
+Tensor Weights::put_joined(const std::vector<Tensor>& parts, Backend& backend, int rounded_bits) {
+  const Tensor& first = parts[0];
+  for (const Tensor& part : parts) {
+    if (!part || part.dtype != first.dtype || part.cols != first.cols ||
+        part.groups.group != first.groups.group || (backend.packs_tiles() && part.rows % kTileRows != 0)) {
+      return {};
+    }
+  }
+  if (!backend.packs_tiles()) return put(join(parts), backend, rounded_bits);
+  return take(parts, backend.place_stacked(parts, is_integer(first.dtype) ? 0 : rounded_bits));
+}
+
 void Weights::join_matrices(Tensor& joined, Tensor& joined_bias, const std::vector<Tensor*>& parts,
-                            const std::vector<Tensor*>& biases) {
+                            const std::vector<Tensor*>& biases, Backend& backend, int rounded_bits) {
   std::vector<Tensor> matrices;
   for (const Tensor* part : parts) matrices.push_back(*part);
-  joined = join(matrices);
+  joined = put_joined(matrices, backend, rounded_bits);
   if (!joined) return;
   auto* sums = static_cast<float*>(allocate(joined.rows * static_cast<int64_t>(sizeof(float))));
   bool has_bias = false;
@@ -373,7 +384,7 @@ void Weights::join_matrices(Tensor& joined, Tensor& joined_bias, const std::vect
     parts[p]->data = nullptr;
     biases[p]->data = nullptr;
   }
-  if (has_bias) joined_bias = {sums, DType::kF32, 1, joined.rows};
+  if (has_bias) joined_bias = put({sums, DType::kF32, 1, joined.rows}, backend);
 }
 
 Tensor Weights::plus_one(const Tensor& norm) {
@@ -405,8 +416,8 @@ Tensor Weights::pad_heads(const Tensor& tensor, const std::string& slot, int hea
   return out;
 }
 
-Tensor Weights::read(const TensorSource& source, const ModelOptions& options) {
-  if (source.dtype == DType::kW4) return read_awq(source);
+Tensor Weights::read(const TensorSource& source, const ModelOptions& options, const Backend& backend) {
+  if (source.dtype == DType::kW4) return read_awq(source, backend.packs_tiles());
   if (source.dtype == DType::kF8) return read_f8(source);
   const int64_t count = source.rows * source.cols;
   const bool is_matrix = source.rows > 1;

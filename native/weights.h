@@ -74,19 +74,21 @@ class Weights {
   // The same for a table whose rows are looked up.
   Tensor put_rows(const Tensor& host, Backend& backend);
   // What became of `host` stays; its pages need not.
-  Tensor take(const Tensor& host, const Tensor& placed);
+  Tensor take(const std::vector<Tensor>& hosts, const Tensor& placed);
   // In the host's memory, as the backend wants it.
   Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,
                  const Backend& backend);
-  // One under the other; nothing when their forms differ.
+  // One under the other in the host's memory.
   Tensor join(const std::vector<Tensor>& parts);
+  // One under the other at the backend; nothing when their forms differ.
+  Tensor put_joined(const std::vector<Tensor>& parts, Backend& backend, int rounded_bits);
   // parts become joined, when they can; their shapes stay. The biases go with them, zeros where there is
   // none.
   void join_matrices(Tensor& joined, Tensor& joined_bias, const std::vector<Tensor*>& parts,
-                     const std::vector<Tensor*>& biases);
+                     const std::vector<Tensor*>& biases, Backend& backend, int rounded_bits);
   // The tensor in the host's memory.
-  Tensor read(const TensorSource& source, const ModelOptions& options);
-  Tensor read_awq(const TensorSource& source);
+  Tensor read(const TensorSource& source, const ModelOptions& options, const Backend& backend);
+  Tensor read_awq(const TensorSource& source, bool goes_into_tiles);
   Tensor dummy_w4(const TensorSource& source, int64_t groups);
   Tensor read_f8(const TensorSource& source);
   // A matrix of any form in plain numbers of 16 bits.

@@ -57,6 +57,7 @@ const nativeOptions = {
   warmUp: false,
   batchInvariant: false,
   keepLogits: false,
+  packedCache: null,
 };
 
 /** Logits of all positions of one sequence, on one backend. */

@@ -3,6 +3,7 @@
 import { engineOptions } from './bench/engine-runs.ts';
 import { latencyOptions } from './bench/latency.ts';
 import { benchOptions } from './bench/options.ts';
+import { startupOptions } from './bench/startup.ts';
 import { throughputOptions } from './bench/throughput.ts';
 import { benchOpsOptions } from './commands/bench-ops.ts';
 import { allowedOf, type Option, serveOptions, variableOf } from './options.ts';
@@ -56,6 +57,7 @@ export function cliPage(): string {
     '',
     ...modelBench('throughput', throughputOptions),
     ...modelBench('latency', latencyOptions),
+    ...modelBench('startup', startupOptions),
     '## quire bench ops [MODEL]',
     '',
     ...table(benchOpsOptions, false),

@@ -1,24 +1,15 @@
 #!/usr/bin/env node
 // The command line: which command runs.
 
-import { ModelError } from '../engine/engine.ts';
-import { latencyHelp, runLatency } from './bench/latency.ts';
-import { benchOptions } from './bench/options.ts';
-import { runBench } from './bench/run.ts';
-import { runThroughput, throughputHelp } from './bench/throughput.ts';
-import { benchOpsHelp, runBenchOps } from './commands/bench-ops.ts';
-import { doctorHelp, runDoctor } from './commands/doctor.ts';
-import { mergeLoraHelp, runMergeLora } from './commands/merge-lora.ts';
-import { perplexityHelp, runPerplexity } from './commands/perplexity.ts';
-import { quantizeHelp, runQuantize } from './commands/quantize.ts';
-import { helpOf, OptionError, readOptions, serveOptions } from './options.ts';
-import { serve, version } from './serve.ts';
-import { StoreError } from './store/database.ts';
+import { ModelError } from '../engine/model-error.ts';
+import { OptionError } from './options.ts';
+import { StoreError } from './store/store-error.ts';
 
 const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
        quire bench serve [flags]       measure an OpenAI-compatible server
        quire bench throughput MODEL    measure a model without a server: tokens a second
        quire bench latency MODEL       measure a model without a server: one request's times
+       quire bench startup MODEL       measure a server's start, up to its first token
        quire bench ops [MODEL]         measure the CPU's kernels, beside what the machine can do
        quire merge-lora BASE ADAPTER OUT
                                        merge a LoRA adapter into a model
@@ -32,56 +23,73 @@ const usage = `Usage: quire serve [MODEL] [flags]     serve a model over HTTP
 Each command tells its flags with --help.
 `;
 
-const serveHelp = () =>
-  helpOf(
-    'quire serve [MODEL] [flags]',
-    'Serves MODEL, a folder or a Hub id (name or name@revision); without one, the model that ships with quire.',
-    serveOptions,
-    true,
-  );
+/** What follows the command's words; its help without running anything. */
+interface Command {
+  help(): string;
+  run(args: readonly string[]): number | Promise<number>;
+}
 
-const benchHelp = () =>
-  helpOf(
-    'quire bench serve [flags]',
-    'Sends requests to an OpenAI-compatible server and reports what it achieves.',
-    benchOptions,
-    false,
-  );
+/** Each is imported when it is asked for: a server that starts need not wait for what quantises models. */
+const commands: Record<string, () => Promise<Command>> = {
+  serve: async () => {
+    const { serveHelp, runServe } = await import('./serve.ts');
+    return { help: serveHelp, run: runServe };
+  },
+  'bench serve': async () => {
+    const { benchHelp, runBench } = await import('./bench/run.ts');
+    return { help: benchHelp, run: runBench };
+  },
+  'bench throughput': async () => {
+    const { throughputHelp, runThroughput } = await import('./bench/throughput.ts');
+    return { help: throughputHelp, run: runThroughput };
+  },
+  'bench latency': async () => {
+    const { latencyHelp, runLatency } = await import('./bench/latency.ts');
+    return { help: latencyHelp, run: runLatency };
+  },
+  'bench startup': async () => {
+    const { startupHelp, runStartup } = await import('./bench/startup.ts');
+    return { help: startupHelp, run: runStartup };
+  },
+  'bench ops': async () => {
+    const { benchOpsHelp, runBenchOps } = await import('./commands/bench-ops.ts');
+    return { help: benchOpsHelp, run: runBenchOps };
+  },
+  'merge-lora': async () => {
+    const { mergeLoraHelp, runMergeLora } = await import('./commands/merge-lora.ts');
+    return { help: () => mergeLoraHelp, run: runMergeLora };
+  },
+  quantize: async () => {
+    const { quantizeHelp, runQuantize } = await import('./commands/quantize.ts');
+    return { help: quantizeHelp, run: runQuantize };
+  },
+  'eval perplexity': async () => {
+    const { perplexityHelp, runPerplexity } = await import('./commands/perplexity.ts');
+    return { help: perplexityHelp, run: runPerplexity };
+  },
+  doctor: async () => {
+    const { doctorHelp, runDoctor } = await import('./commands/doctor.ts');
+    return { help: () => doctorHelp, run: runDoctor };
+  },
+};
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
 
 async function run(args: readonly string[]): Promise<number> {
   const wantsHelp = args.includes('--help') || args.includes('-h');
-  const print = (text: string) => {
-    process.stdout.write(text);
-    return 0;
-  };
-  if (args[0] === 'serve') {
-    if (wantsHelp) return print(serveHelp());
-    const { model, values } = readOptions(args.slice(1), process.env);
-    return serve(model, values);
+  for (const [words, load] of Object.entries(commands)) {
+    const numWords = words.split(' ').length;
+    if (args.slice(0, numWords).join(' ') !== words) continue;
+    const command = await load();
+    return wantsHelp ? print(command.help()) : command.run(args.slice(numWords));
   }
-  if (args[0] === 'bench' && args[1] === 'serve') {
-    if (wantsHelp) return print(benchHelp());
-    // The server's variables say nothing to the load generator.
-    return runBench(readOptions(args.slice(2), {}, benchOptions).values);
-  }
-  if (args[0] === 'bench' && args[1] === 'throughput') {
-    return wantsHelp ? print(throughputHelp()) : runThroughput(args.slice(2));
-  }
-  if (args[0] === 'bench' && args[1] === 'latency') {
-    return wantsHelp ? print(latencyHelp()) : runLatency(args.slice(2));
-  }
-  if (args[0] === 'bench' && args[1] === 'ops')
-    return wantsHelp ? print(benchOpsHelp()) : runBenchOps(args.slice(2));
-  if (args[0] === 'merge-lora') return wantsHelp ? print(mergeLoraHelp) : runMergeLora(args.slice(1));
-  if (args[0] === 'quantize') return wantsHelp ? print(quantizeHelp()) : runQuantize(args.slice(1));
-  if (args[0] === 'eval' && args[1] === 'perplexity') {
-    return wantsHelp ? print(perplexityHelp()) : runPerplexity(args.slice(2));
-  }
-  if (args[0] === 'doctor') return wantsHelp ? print(doctorHelp) : runDoctor();
-  if (args[0] === '--version') return print(`${version}\n`);
+  if (args[0] === '--version') return print(`${(await import('./serve.ts')).version}\n`);
   if (args.length === 0 || wantsHelp) return print(usage);
   throw new OptionError(
-    `unknown command ${args.slice(0, 2).join(' ')}, allowed: serve, bench serve|throughput|latency|ops, merge-lora, quantize, eval perplexity, doctor`,
+    `unknown command ${args.slice(0, 2).join(' ')}, allowed: ${Object.keys(commands).join(', ')}`,
   );
 }
 

@@ -48,6 +48,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Model', name: 'load-format', kind: choice('auto', 'dummy'), fallback: 'auto', help: 'auto reads safetensors; dummy makes random weights from config.json alone' },
   { group: 'Model', name: 'dtype', kind: choice('auto', 'float32', 'bfloat16', 'float16'), fallback: 'auto', help: 'form of the weights in memory; auto keeps the file’s' },
   { group: 'Model', name: 'quantization', kind: choice('auto', 'none', 'int8'), fallback: 'auto', help: 'int8 rounds every matrix to 8 bits while the model opens (CPU); auto only the output head of a model that is in integers, to 6 bits, none nothing' },
+  { group: 'Model', name: 'packed-cache', kind: { type: 'text' }, fallback: null, help: 'file that the packed weights of a model in integers are kept in, so that the next start reads them instead of packing (CPU); auto is packed-weights.quire in the model’s folder; default none' },
   { group: 'Model', name: 'max-model-len', kind: { type: 'tokens' }, fallback: null, help: 'prompt and output tokens of a request, e.g. 4096 or 32k; default the model’s own limit' },
   { group: 'Model', name: 'chat-template', kind: { type: 'text' }, fallback: null, help: 'file with a Jinja chat template instead of the model’s own' },
   { group: 'Model', name: 'tool-call-parser', kind: choice('auto', 'none', ...toolParserNames), fallback: 'auto', help: 'how answers write tool calls; auto goes by the chat template, none leaves them in the text' },

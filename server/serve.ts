@@ -18,7 +18,7 @@ import { type App, buildApp } from './app.ts';
 import { banner } from './banner.ts';
 import type { AppOptions } from './context.ts';
 import { Metrics } from './metrics.ts';
-import { OptionError, type OptionValues } from './options.ts';
+import { helpOf, OptionError, type OptionValues, readOptions, serveOptions } from './options.ts';
 import { logRequest } from './request-log.ts';
 import { findSpeculation } from './speculative-config.ts';
 
@@ -29,6 +29,14 @@ export const packageRoot = (() => {
 })();
 
 export const version: string = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')).version;
+
+export const serveHelp = () =>
+  helpOf(
+    'quire serve [MODEL] [flags]',
+    'Serves MODEL, a folder or a Hub id (name or name@revision); without one, the model that ships with quire.',
+    serveOptions,
+    true,
+  );
 
 const loopbackHosts = ['127.0.0.1', 'localhost', '::1', '[::1]'];
 
@@ -69,6 +77,7 @@ export async function toEngineOptions(values: OptionValues, modelPath: string): 
     kvCacheDtype: values['kv-cache-dtype'] as 'auto',
     cpuActivations: values['cpu-activations'] as 'f32',
     quantization: values.quantization as 'auto',
+    packedCache: values['packed-cache'] as string | null,
     batchInvariant: values['batch-invariant'] === true,
     maxModelLen: values['max-model-len'] as number | null,
     maxNumSeqs: values['max-num-seqs'] as number,
@@ -123,6 +132,13 @@ function toAppOptions(values: OptionValues, given: GivenOptions): AppOptions {
   };
 }
 
+/** What was asked for in vain is said too. */
+function explainPackedCache({ packedCache }: Engine, asked: string | null, logger: Logger): void {
+  if (asked === null) return;
+  if (packedCache === null) logger.info('--packed-cache: no weights of this model are packed here');
+  else logger[packedCache.isProblem ? 'warn' : 'info'](packedCache.text);
+}
+
 /** A build for GPUs that found none says why the model runs on the CPU. */
 function explainBackend(asked: EngineOptions['backend'], logger: Logger): void {
   if (asked !== 'auto') return;
@@ -157,6 +173,14 @@ async function openEncoders(models: string[], taken: ReadonlySet<string>): Promi
   return encoders;
 }
 
+/** Where the time from the start of the process to the open port went; `quire bench startup` reads it. */
+function logStartup(logger: Logger, phases: Record<string, number>): void {
+  const startupMs = Object.fromEntries(
+    Object.entries(phases).map(([phase, ms]) => [phase, Math.round(ms * 10) / 10]),
+  );
+  logger.info({ startupMs }, `ready after ${(performance.now() / 1000).toFixed(2)} s`);
+}
+
 async function listen({ fastify }: App, values: OptionValues): Promise<string> {
   try {
     return await fastify.listen({ host: values.host as string, port: values.port as number });
@@ -169,7 +193,9 @@ async function listen({ fastify }: App, values: OptionValues): Promise<string> {
  * Serves until a signal or the engine's death. Resolves with the exit code; throws what kept it from
  * starting.
  */
-export async function serve(model: string | null, values: OptionValues): Promise<number> {
+export async function runServe(args: readonly string[]): Promise<number> {
+  const importsMs = performance.now();
+  const { model, values } = readOptions(args, process.env);
   const logger = createLogger(values);
   const named = model ?? shippedModel();
   const defaultName = model ?? basename(named);
@@ -197,11 +223,14 @@ export async function serve(model: string | null, values: OptionValues): Promise
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const taken = new Set([...names, ...engine.adapters.keys()]);
   const encoders = await openEncoders(values['embedding-model'] as string[], taken);
+  const openedMs = performance.now();
   const app = await buildApp(
     engine,
     toAppOptions(values, { servedModelNames: names, encoders, metrics, logger }),
   );
   const url = await listen(app, values);
+  logStartup(logger, { imports: importsMs, ...engine.startup, routes: performance.now() - openedMs });
+  explainPackedCache(engine, options.packedCache ?? null, logger);
   explainBackend(options.backend, logger);
   process.stdout.write(banner(engine.description, names[0], url, values));
   if (!loopbackHosts.includes(values.host as string) && (values['api-key'] as string[]).length === 0) {

@@ -37,6 +37,7 @@ export class Activations {
       batchInvariant: false,
       warmUp: false,
       keepLogits: false,
+      packedCache: null,
       seed: 0,
     });
     this.#model.allocateKvCache(1 + numWindows * this.#blocksPerWindow);

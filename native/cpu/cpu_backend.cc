@@ -11,6 +11,7 @@
 
 #include "backend.h"
 #include "integer_rounding.h"
+#include "packed_cache.h"
 #include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_panels.h"
@@ -46,7 +47,8 @@ class CpuBackend : public Backend {
   explicit CpuBackend(const ModelOptions& options)
       : ops_(find_ops(options)),
         pool_(options.backend == "reference" ? 1 : options.threads, options.cpu_affinity),
-        rounds_activations_(options.rounds_activations && options.backend != "reference") {}
+        rounds_activations_(options.rounds_activations && options.backend != "reference"),
+        packed_cache_(options.packed_cache) {}
   ~CpuBackend() override {
     for (const auto& [memory, bytes] : placed_) release(memory, bytes);
   }
@@ -65,6 +67,7 @@ class CpuBackend : public Backend {
     const int64_t cols =
         std::max({config.hidden_size, config.intermediate_size, config.num_heads * config.head_size});
     pool_.reserve_workspace(std::max(int8_bytes(rows, cols), bf16_bytes(rows, cols)));
+    packed_cache_.finish(pool_);
   }
 
   int padded_head_size(int head_size) const override {
@@ -93,6 +96,9 @@ class CpuBackend : public Backend {
   // What is looked up stays where it is, in the mapped file.
   Tensor place_rows(const Tensor& host) override { return host; }
   Tensor place_rounded(const Tensor& host, int bits) override;
+  bool packs_tiles() const override { return rounds_activations_; }
+  Tensor place_stacked(const std::vector<Tensor>& parts, int rounded_bits) override;
+  PackedCacheReport packed_cache() const override { return packed_cache_.report(); }
   bool is_async() const override { return false; }
   const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
   void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
@@ -108,50 +114,71 @@ class CpuBackend : public Backend {
     placed_.emplace_back(memory, bytes);
     return memory;
   }
-  Tensor place_in_tiles(const Tensor& host, int bits);
+  void pack_rounded(const TilePacker& packer, const Tensor& part, int64_t first_row, int bits);
   Tensor place_in_rows(const Tensor& host, int bits);
 
   const Ops* const ops_;
   ThreadPool pool_;
   const bool rounds_activations_;
+  PackedCache packed_cache_;
   std::vector<std::pair<void*, size_t>> placed_;
 };
 
 Tensor CpuBackend::place(const Tensor& host) {
   const bool is_matrix = host.rows > 1;
   if (is_matrix && !is_integer(host.dtype) && ops_ != &reference_ops()) {
-    return pack_panels(host, place_memory(panel_bytes(host)), pool_);
+    const size_t bytes = panel_bytes(host);
+    void* memory = place_memory(bytes);
+    if (!packed_cache_.read(memory, bytes, pool_)) pack_panels(host, memory, pool_);
+    return panels_at(host, memory);
   }
-  if (!is_integer(host.dtype) || !rounds_activations_) return host;
-  TilePacker packer(host, bits_of(host.dtype), needs_zeros(host));
-  packer.start(place_memory(packer.bytes()));
-  packer.pack(host, 0, pool_);
-  return packer.tiles();
+  return is_integer(host.dtype) && rounds_activations_ ? place_stacked({host}, 0) : host;
 }
 
 Tensor CpuBackend::place_rounded(const Tensor& host, int bits) {
-  return rounds_activations_ ? place_in_tiles(host, bits) : place_in_rows(host, bits);
+  return rounds_activations_ ? place_stacked({host}, bits) : place_in_rows(host, bits);
+}
+
+Tensor CpuBackend::place_stacked(const std::vector<Tensor>& parts, int rounded_bits) {
+  Tensor shape = {nullptr, DType::kW8, 0, parts[0].cols, {nullptr, nullptr, rounding_group(parts[0].cols)}};
+  if (rounded_bits == 0) {
+    shape.dtype = parts[0].dtype;
+    shape.groups.group = parts[0].groups.group;
+  }
+  for (const Tensor& part : parts) shape.rows += part.rows;
+  const int bits = rounded_bits > 0 ? rounded_bits : bits_of(shape.dtype);
+  const bool has_zeros = rounded_bits == 0 && std::any_of(parts.begin(), parts.end(), needs_zeros);
+  TilePacker packer(shape, bits, has_zeros);
+  void* memory = place_memory(packer.bytes());
+  packer.start(memory);
+  if (packed_cache_.read(memory, packer.bytes(), pool_)) return packer.tiles();
+  int64_t first_row = 0;
+  for (const Tensor& part : parts) {
+    if (rounded_bits > 0) {
+      pack_rounded(packer, part, first_row, bits);
+    } else {
+      packer.pack(part, first_row, pool_);
+    }
+    first_row += part.rows;
+  }
+  return packer.tiles();
 }
 
 // Some rows at a time, so that a whole copy never lies between the matrix and its tiles.
-Tensor CpuBackend::place_in_tiles(const Tensor& host, int bits) {
+void CpuBackend::pack_rounded(const TilePacker& packer, const Tensor& matrix, int64_t first_row, int bits) {
   constexpr int64_t kRows = 1024;
   static_assert(kRows % kTileRows == 0, "parts begin with a tile");
-  const int group = rounding_group(host.cols);
-  const Tensor shape = {nullptr, DType::kW8, host.rows, host.cols, {nullptr, nullptr, group}};
-  TilePacker packer(shape, bits, false);
-  packer.start(place_memory(packer.bytes()));
-  const int64_t part_rows = std::min(host.rows, kRows);
-  std::vector<uint8_t> data(static_cast<size_t>(part_rows * host.cols));
+  const int group = rounding_group(matrix.cols);
+  const int64_t part_rows = std::min(matrix.rows, kRows);
+  std::vector<uint8_t> data(static_cast<size_t>(part_rows * matrix.cols));
   std::vector<float> scales(data.size() / group);
   std::vector<uint8_t> zeros(scales.size());
-  Tensor part = {data.data(), DType::kW8, 0, host.cols, {scales.data(), zeros.data(), group}};
-  for (int64_t row = 0; row < host.rows; row += kRows) {
-    part.rows = std::min(kRows, host.rows - row);
-    round_to_integers(host, bits, row, part, pool_);
-    packer.pack(part, row, pool_);
+  Tensor part = {data.data(), DType::kW8, 0, matrix.cols, {scales.data(), zeros.data(), group}};
+  for (int64_t row = 0; row < matrix.rows; row += kRows) {
+    part.rows = std::min(kRows, matrix.rows - row);
+    round_to_integers(matrix, bits, row, part, pool_);
+    packer.pack(part, first_row + row, pool_);
   }
-  return packer.tiles();
 }
 
 Tensor CpuBackend::place_in_rows(const Tensor& host, int bits) {

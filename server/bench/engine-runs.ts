@@ -8,7 +8,7 @@ import { type Option, OptionError, type OptionValues, readOptions, serveOptions 
 import { toEngineOptions } from '../serve.ts';
 import { seededRandom } from './prompts.ts';
 
-const modelFlags = ['load-format', 'dtype', 'quantization', 'max-model-len', 'seed'];
+const modelFlags = ['load-format', 'dtype', 'quantization', 'packed-cache', 'max-model-len', 'seed'];
 
 /** The flags of `quire serve` that shape the model and its engine. */
 export const engineOptions: readonly Option[] = serveOptions.filter(

@@ -3,7 +3,8 @@
 import { writeFileSync } from 'node:fs';
 import cliProgress from 'cli-progress';
 import { Agent, request } from 'undici';
-import { OptionError, type OptionValues } from '../options.ts';
+import { helpOf, OptionError, type OptionValues, readOptions } from '../options.ts';
+import { benchOptions } from './options.ts';
 import { type BenchPrompt, makePrompts, readPrompts, seededRandom } from './prompts.ts';
 import { formatReport, makeReport, type RequestTimes } from './report.ts';
 
@@ -142,8 +143,18 @@ async function makeTarget(values: OptionValues, concurrency: number): Promise<Ta
   };
 }
 
+export const benchHelp = () =>
+  helpOf(
+    'quire bench serve [flags]',
+    'Sends requests to an OpenAI-compatible server and reports what it achieves.',
+    benchOptions,
+    false,
+  );
+
 /** Resolves with the exit code: 1 when every request failed. */
-export async function runBench(values: OptionValues): Promise<number> {
+export async function runBench(args: readonly string[]): Promise<number> {
+  // The server's variables say nothing to the load generator.
+  const { values } = readOptions(args, {}, benchOptions);
   const concurrency = values['max-concurrency'] as number;
   const random = seededRandom(values.seed as number);
   const count = values['num-prompts'] as number;

@@ -5,11 +5,9 @@
 import Sqlite from 'better-sqlite3';
 import { batchesSchema, lineStartsSchema } from './batches-tables.ts';
 import { responsesSchema } from './responses-tables.ts';
+import { StoreError } from './store-error.ts';
 
 export type Database = Sqlite.Database;
-
-/** What kept a store from opening, for the person at the terminal. */
-export class StoreError extends Error {}
 
 /**
  * The schema, one step a version; steps are only ever added. `user_version` counts those a file has had.

@@ -216,6 +216,7 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
           dtype: 'f16',
           ...limits,
           keepLogits: false,
+          packedCache: null,
         });
         // One that is waited for at once has no use for what it could do meanwhile.
         const loop = new EngineLoop(

@@ -21,6 +21,7 @@ export const forwardOptions: NativeModelOptions = {
   batchInvariant: false,
   warmUp: false,
   keepLogits: true,
+  packedCache: null,
   seed: 0,
 };
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { afterAll, expect, it } from 'vitest';
-import { openDatabase, StoreError } from '../../server/store/database.ts';
+import { openDatabase } from '../../server/store/database.ts';
+import { StoreError } from '../../server/store/store-error.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'quire-store-'));
 afterAll(() => rmSync(folder, { recursive: true }));

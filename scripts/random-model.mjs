@@ -1,0 +1,121 @@
+// Writes a model of a shape to disk, with random weights and a random tokenizer as large as the shape's vocabulary: so
+// what it takes to load a model can be measured without one (npx quire bench startup). Needs the build (npm run build:ts).
+//
+//   node scripts/random-model.mjs SHAPE OUT
+//
+// SHAPE is a folder with a config.json in bf16 or AWQ, e.g. scripts/shapes/llama-3.2-1b-awq; OUT is a new folder.
+
+import { createCipheriv } from 'node:crypto';
+import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadModel } from '../dist/engine/model-files.js';
+import { characterOfByte } from '../dist/engine/token-bytes.js';
+import { tensorNames } from '../dist/engine/weight-map.js';
+
+/** The same bytes in every run. */
+const cipher = createCipheriv('aes-128-ctr', Buffer.alloc(16, 'quire'), Buffer.alloc(16));
+const randomBytes = (count) => cipher.update(Buffer.alloc(count));
+
+function randomHalves(count, toHalf) {
+  const { buffer, byteOffset } = randomBytes(2 * count);
+  const halves = new Uint16Array(buffer.slice(byteOffset, byteOffset + 2 * count));
+  for (let i = 0; i < count; i++) halves[i] = toHalf(halves[i]);
+  return Buffer.from(halves.buffer);
+}
+
+/** Norms of 1, and numbers of magnitude 2^-6 to 2^-5. */
+function plainTensor(name, { shape }) {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const toHalf = name.includes('norm') ? () => 0x3f80 : (bits) => (bits & 0x807f) | (121 << 7);
+  return [{ name, dtype: 'BF16', shape, bytes: 2 * count, make: () => randomHalves(count, toHalf) }];
+}
+
+/** Zeros of 7 or 8, scales of 2^-8 to 2^-7. */
+function awqTensors(name, { shape: [rows, cols], awq: { group } }) {
+  const groups = cols / group;
+  const part = (suffix, dtype, shape, bytes, make) => ({
+    name: name.replace(/\.weight$/, `.${suffix}`),
+    dtype,
+    shape,
+    bytes,
+    make: () => make(bytes),
+  });
+  return [
+    part('qweight', 'I32', [cols, rows / 8], (cols * rows) / 2, randomBytes),
+    part('qzeros', 'I32', [groups, rows / 8], (groups * rows) / 2, (bytes) =>
+      randomBytes(bytes).map((bits) => 0x77 + (bits & 0x11)),
+    ),
+    part('scales', 'F16', [groups, rows], 2 * groups * rows, (bytes) =>
+      randomHalves(bytes / 2, (bits) => (7 << 10) | (bits & 0x3ff)),
+    ),
+  ];
+}
+
+function writeWeights(path, tensors) {
+  let end = 0;
+  const entries = tensors.map(({ name, dtype, shape, bytes }) => {
+    const start = end;
+    end += bytes;
+    return [name, { dtype, shape, data_offsets: [start, end] }];
+  });
+  const text = JSON.stringify(Object.fromEntries(entries));
+  const header = Buffer.from(text.padEnd(Math.ceil(text.length / 8) * 8, ' '));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const file = openSync(path, 'wx');
+  for (const bytes of [length, header]) writeSync(file, bytes);
+  for (const { make } of tensors) writeSync(file, make());
+}
+
+/** Byte-level BPE: random pairs of what is there become tokens, and every way to put one together is a merge. */
+function randomTokenizer(vocabSize) {
+  const numSpecial = 256;
+  const tokens = characterOfByte();
+  const known = new Set(tokens);
+  const merges = [];
+  const draw = () => {
+    const r = randomBytes(4).readUInt32LE() / 2 ** 32;
+    return tokens[Math.floor(r * r * tokens.length)];
+  };
+  while (tokens.length < vocabSize - numSpecial) {
+    const token = draw() + draw();
+    if (token.length > 12 || known.has(token)) continue;
+    for (let i = 1; i < token.length; i++) {
+      const [left, right] = [token.slice(0, i), token.slice(i)];
+      if (known.has(left) && known.has(right)) merges.push(`${left} ${right}`);
+    }
+    known.add(token);
+    tokens.push(token);
+  }
+  const special = (_, i) => ({
+    id: tokens.length + i,
+    content: `<|special_${i}|>`,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  });
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  return {
+    version: '1.0',
+    added_tokens: Array.from({ length: numSpecial }, special),
+    pre_tokenizer: byteLevel,
+    decoder: byteLevel,
+    model: { type: 'BPE', vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
+  };
+}
+
+const [shape, out] = process.argv.slice(2);
+const configPath = join(shape, 'config.json');
+const { config, files } = await loadModel(shape, { loadFormat: 'dummy' });
+const names = tensorNames(config, JSON.parse(readFileSync(configPath, 'utf8')));
+mkdirSync(out);
+cpSync(configPath, join(out, 'config.json'));
+writeFileSync(join(out, 'tokenizer.json'), JSON.stringify(randomTokenizer(config.vocabSize), null, 2));
+writeWeights(
+  join(out, 'model.safetensors'),
+  files.tensors.flatMap((tensor, i) =>
+    (tensor.awq === undefined ? plainTensor : awqTensors)(names[i], tensor),
+  ),
+);
