@@ -46,7 +46,7 @@ export class PromptPool {
     this.#timeoutMs = timeoutMs;
     this.#pool = new Tinypool({
       filename: workerFile(),
-      workerData: { tokenizer: tokenizer.text, source } satisfies PromptWorkerData,
+      workerData: { tokenizer, source } satisfies PromptWorkerData,
       minThreads: threads,
       maxThreads: threads,
       concurrentTasksPerWorker: 1,

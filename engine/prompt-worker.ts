@@ -4,10 +4,10 @@ import Tinypool from 'tinypool';
 import { Tokenizer } from 'tokenizers';
 import { ChatTemplate, type TemplateSource } from './chat-template.ts';
 import { type ChatPrompt, PromptError } from './prompt.ts';
+import type { TokenizerFile } from './tokenizer-file.ts';
 
 export interface PromptWorkerData {
-  /** tokenizer.json. */
-  tokenizer: string;
+  tokenizer: TokenizerFile;
   source: TemplateSource;
 }
 
@@ -18,8 +18,8 @@ export type PromptTask =
 /** Errors cross threads as plain data, so that the client's can be told from ours. */
 export type PromptResult = { tokenIds: Int32Array; text: string } | { error: string };
 
-const { source, ...workerData } = Tinypool.workerData as PromptWorkerData;
-const tokenizer = Tokenizer.fromString(workerData.tokenizer);
+const { source, tokenizer: file } = Tinypool.workerData as PromptWorkerData;
+const tokenizer = file.text === null ? Tokenizer.fromFile(file.path) : Tokenizer.fromString(file.text);
 let template: ChatTemplate | null = null;
 
 function render(prompt: ChatPrompt): string {

@@ -25,7 +25,10 @@ function decodersOf(decoder: unknown): JsonObject[] {
 }
 
 export class TokenBytes {
+  /** As the vocabulary spells them; the made bytes are kept beside them, since most are never needed. */
+  readonly #tokens: ReadonlyArray<string | undefined>;
   readonly #bytes: Array<Uint8Array | undefined>;
+  readonly #toBytes: (token: string) => Uint8Array;
   readonly #special: ReadonlySet<number>;
   /** Ids of the tokens that were added to the vocabulary, by their text. */
   readonly #added: ReadonlyMap<string, number>;
@@ -35,13 +38,17 @@ export class TokenBytes {
 
   private constructor(
     kind: VocabularyKind,
-    bytes: Array<Uint8Array | undefined>,
+    tokens: ReadonlyArray<string | undefined>,
+    toBytes: (token: string) => Uint8Array,
+    addedBytes: Array<Uint8Array | undefined>,
     special: ReadonlySet<number>,
     added: ReadonlyMap<string, number>,
     strips: boolean,
   ) {
     this.#kind = kind;
-    this.#bytes = bytes;
+    this.#tokens = tokens;
+    this.#toBytes = toBytes;
+    this.#bytes = addedBytes;
     this.#special = special;
     this.#added = added;
     this.stripsFirstSpace = strips;
@@ -63,15 +70,16 @@ export class TokenBytes {
         `${path}: decoder ${shown(tokenizer.decoder)} is not supported, supported are ByteLevel, ByteFallback, Metaspace, WordPiece`,
       );
     }
+    const tokens = vocabulary(tokenizer.model, path);
     const bytes: Array<Uint8Array | undefined> = [];
     const toBytes = tokenBytesOf(kind, decoders);
-    for (const [token, id] of vocabulary(tokenizer.model, path)) bytes[id] = toBytes(token);
     const special = new Set<number>();
     const ids = new Map<string, number>();
     const encoder = new TextEncoder();
     for (const added of Array.isArray(tokenizer.added_tokens) ? tokenizer.added_tokens : []) {
       if (!isObject(added) || typeof added.content !== 'string' || typeof added.id !== 'number') continue;
       // WordPiece puts a space before added tokens too; elsewhere they stand for themselves.
+      tokens[added.id] = added.content;
       bytes[added.id] = kind === 'wordpiece' ? toBytes(added.content) : encoder.encode(added.content);
       if (added.special === true) special.add(added.id);
       ids.set(added.content, added.id);
@@ -80,7 +88,7 @@ export class TokenBytes {
       ({ type, content, start, prepend_scheme: scheme }) =>
         (type === 'Strip' && content === ' ' && start === 1) || (type === 'Metaspace' && scheme !== 'never'),
     );
-    return new TokenBytes(kind, bytes, special, ids, strips && kind === 'sentencepiece');
+    return new TokenBytes(kind, tokens, toBytes, bytes, special, ids, strips && kind === 'sentencepiece');
   }
 
   isSpecial(tokenId: number): boolean {
@@ -97,9 +105,19 @@ export class TokenBytes {
    * none.
    */
   bytesOf(tokenId: number, isFirst: boolean): Uint8Array {
-    const bytes = this.#bytes[tokenId] ?? noBytes;
+    const bytes = this.#bytesOf(tokenId);
     // A WordPiece word starts with a space unless the text starts with it.
     return this.#kind === 'wordpiece' && isFirst && bytes[0] === space ? bytes.subarray(1) : bytes;
+  }
+
+  #bytesOf(tokenId: number): Uint8Array {
+    const known = this.#bytes[tokenId];
+    if (known !== undefined) return known;
+    const token = this.#tokens[tokenId];
+    if (token === undefined) return noBytes;
+    const bytes = this.#toBytes(token);
+    this.#bytes[tokenId] = bytes;
+    return bytes;
   }
 
   /**
@@ -123,8 +141,9 @@ export class TokenBytes {
    */
   inByteAlphabet(): string[] {
     const alphabet = characterOfByte();
-    return Array.from(this.#bytes, (bytes, id) => {
-      if (bytes === undefined || this.#special.has(id) || bytes.some(isNeverInUtf8)) return '';
+    return Array.from({ length: this.#tokens.length }, (_, id) => {
+      const bytes = this.#bytesOf(id);
+      if (this.#special.has(id) || bytes.some(isNeverInUtf8)) return '';
       return Array.from(bytes, (byte) => alphabet[byte]).join('');
     });
   }
@@ -149,19 +168,20 @@ const isNeverInUtf8 = (byte: number) => byte === 0xc0 || byte === 0xc1 || byte >
 const space = 0x20;
 const noBytes = new Uint8Array(0);
 
-/** [token, id] pairs of BPE and WordPiece (an object) or Unigram (a list). */
-function vocabulary(model: unknown, path: string): Array<[string, number]> {
+/** Tokens by id, of BPE and WordPiece (an object) or Unigram (a list). */
+function vocabulary(model: unknown, path: string): Array<string | undefined> {
   const vocab = isObject(model) ? model.vocab : undefined;
-  if (Array.isArray(vocab))
-    return vocab.map((entry, id) => [String(Array.isArray(entry) ? entry[0] : entry), id]);
+  if (Array.isArray(vocab)) return vocab.map((entry) => String(Array.isArray(entry) ? entry[0] : entry));
   if (!isObject(vocab))
     throw new ModelError(`${path}: model.vocab is ${shown(vocab)}, expected an object or a list`);
+  const tokens: Array<string | undefined> = [];
   for (const [token, id] of Object.entries(vocab)) {
     if (!Number.isInteger(id) || (id as number) < 0 || (id as number) > 1 << 24) {
       throw new ModelError(`${path}: token ${shown(token)} has id ${shown(id)}`);
     }
+    tokens[id as number] = token;
   }
-  return Object.entries(vocab) as Array<[string, number]>;
+  return tokens;
 }
 
 /** What a WordPiece decoder with `cleanup` writes without the space before it. */

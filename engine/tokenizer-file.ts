@@ -1,4 +1,4 @@
-// The model's tokenizer.json, read once for the detokenizers and the prompt workers.
+// Where a model's tokenizer is: the detokenizers read its vocabulary, the prompt workers all of it.
 
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -8,28 +8,29 @@ import { ModelError } from './model-error.ts';
 import { characterOfByte } from './token-bytes.ts';
 
 export interface TokenizerFile {
-  /** Where it was found, for errors. */
+  /** Where it is, for errors too. */
   path: string;
-  text: string;
-  json: JsonObject;
+  /** Instead of what is there. */
+  text: string | null;
 }
 
 /**
  * `bytesInstead`: a folder without the file gets one token per byte, which dummy weights do with. Throws ModelError
- * when there is none, or when it is not JSON.
+ * when there is none.
  */
-export async function readTokenizer(
+export function findTokenizer(
   modelPath: string,
   { bytesInstead, vocabSize }: { bytesInstead: boolean; vocabSize: number },
-): Promise<TokenizerFile> {
+): TokenizerFile {
   const path = join(modelPath, 'tokenizer.json');
-  if (!existsSync(path)) {
-    if (!bytesInstead) throw new ModelError(`${modelPath} has no tokenizer.json`);
-    const json = byteTokenizer(vocabSize);
-    return { path: 'the tokenizer of bytes', text: JSON.stringify(json), json };
-  }
-  const text = await readFile(path, 'utf8');
-  return { path, text, json: parseJsonObject(text, path) };
+  if (existsSync(path)) return { path, text: null };
+  if (!bytesInstead) throw new ModelError(`${modelPath} has no tokenizer.json`);
+  return { path: 'the tokenizer of bytes', text: JSON.stringify(byteTokenizer(vocabSize)) };
+}
+
+/** Throws ModelError when it is not JSON. */
+export async function readTokenizer({ path, text }: TokenizerFile): Promise<JsonObject> {
+  return parseJsonObject(text ?? (await readFile(path, 'utf8')), path);
 }
 
 /** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them, as " t256". */

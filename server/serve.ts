@@ -14,7 +14,7 @@ import {
   type RequestRecord,
 } from '../engine/engine.ts';
 import { resolveModel } from '../engine/hub.ts';
-import { type App, buildApp } from './app.ts';
+import type { App } from './app.ts';
 import { banner } from './banner.ts';
 import type { AppOptions } from './context.ts';
 import { Metrics } from './metrics.ts';
@@ -215,7 +215,11 @@ export async function runServe(args: readonly string[]): Promise<number> {
       if (values['disable-log-requests'] !== true) logRequest(logger, record);
     },
   };
-  const engine = await Engine.open({ ...options, observer });
+  // The routes are loaded while the engine thread reads the weights.
+  const [engine, { buildApp }] = await Promise.all([
+    Engine.open({ ...options, observer }),
+    import('./app.ts'),
+  ]);
   await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
   if (options.speculation != null) metrics.setSpeculation(options.speculation.numSpeculativeTokens);

@@ -1,6 +1,6 @@
 // From what the schema validator found to one sentence: the field, what was found, what is allowed.
 
-import { Ajv, type ValidateFunction } from 'ajv';
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 import { ApiError } from './errors.ts';
 
@@ -28,13 +28,29 @@ const exact = new Ajv(settings);
 /** Query strings, parameters and headers are texts; numbers and booleans are read out of them. */
 const fromText = new Ajv({ ...settings, coerceTypes: true });
 
-/** What Fastify calls to check a part of a request. */
-export function validatorOf(schema: object, httpPart = 'body'): ValidateFunction {
-  return (httpPart === 'body' ? exact : fromText).compile(schema);
+/** What Fastify calls to check a part of a request: true, or false and what it found. */
+export interface Validator {
+  (data: unknown): boolean;
+  errors?: ErrorObject[] | null;
+}
+
+/**
+ * Compiled with the first request: all of them together would take longer than all else a server does before it
+ * listens.
+ */
+export function validatorOf(schema: object, httpPart = 'body'): Validator {
+  let compiled: ValidateFunction | null = null;
+  const validator: Validator = (data) => {
+    compiled ??= (httpPart === 'body' ? exact : fromText).compile(schema);
+    const isValid = compiled(data);
+    validator.errors = compiled.errors;
+    return isValid;
+  };
+  return validator;
 }
 
 /** A body that came another way than as the body of its route. Throws what the route would answer. */
-export function checked<T>(validate: ValidateFunction, body: unknown): T {
+export function checked<T>(validate: Validator, body: unknown): T {
   if (validate(body)) return body as T;
   throw toApiError((validate.errors ?? []) as FastifySchemaValidationError[]);
 }

@@ -1,6 +1,5 @@
 // The routes whose requests may be lines of a batch.
 
-import type { ValidateFunction } from 'ajv';
 import type { Caller } from '../caller.ts';
 import { type Context, findModel } from '../context.ts';
 import { aClassifier, anEmbedder, aScorer, findEncoder, type Need } from '../encoders/admission.ts';
@@ -22,14 +21,14 @@ import { embeddings } from '../routes/embeddings.ts';
 import { wholeResponse } from '../routes/responses.ts';
 import { ranking, scoring } from '../routes/scores.ts';
 import { type ChatRequest, type CompletionRequest, chatRequest, completionRequest } from '../schemas.ts';
-import { validatorOf } from '../validation.ts';
+import { type Validator, validatorOf } from '../validation.ts';
 import type { JobParts } from './job-parts.ts';
 
 type Server = Pick<JobParts, 'context' | 'responses'>;
 
 export interface BatchEndpoint {
   url: string;
-  validate: ValidateFunction;
+  validate: Validator;
   /** Throws ApiError when the model is not served, or not for this. */
   findModel(context: Context, model: string | null | undefined): { model: string };
   /** The whole answer to a valid body. Null when the caller has gone; throws what the route would answer. */

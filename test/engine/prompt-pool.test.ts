@@ -2,7 +2,7 @@
 
 import { afterEach, describe, expect, it } from 'vitest';
 import { PromptPool } from '../../engine/prompt-pool.ts';
-import { readTokenizer } from '../../engine/tokenizer-file.ts';
+import { findTokenizer } from '../../engine/tokenizer-file.ts';
 import { hasStories, storiesFolder } from '../stories260k.ts';
 
 const chat = {
@@ -17,7 +17,7 @@ describe.skipIf(!hasStories)('the prompt pool', () => {
   afterEach(async () => pool?.close());
 
   async function open(chatTemplate: string | null, timeoutMs?: number): Promise<PromptPool> {
-    const tokenizer = await readTokenizer(storiesFolder, { bytesInstead: false, vocabSize: 512 });
+    const tokenizer = findTokenizer(storiesFolder, { bytesInstead: false, vocabSize: 512 });
     pool = await PromptPool.create({ modelPath: storiesFolder, tokenizer, chatTemplate, timeoutMs });
     return pool;
   }
