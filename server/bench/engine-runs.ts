@@ -45,6 +45,7 @@ export async function openBenchModel(
     ...(await toEngineOptions({ ...defaults, ...values }, folder)),
     maxModelLen: asked ?? limits.maxModelLen,
   });
+  if (engine.packedCache?.isProblem) process.stderr.write(`${engine.packedCache.text}\n`);
   return { engine, random: seededRandom((values.seed as number | null) ?? 0) };
 }
 

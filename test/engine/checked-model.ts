@@ -18,6 +18,7 @@ interface Launched {
 
 export class CheckedModel implements NativeModel {
   readonly description = 'checked';
+  readonly packedCache = null;
   readonly memory = { weightBytes: 0, kvBytesPerBlock: 0, workspaceBytes: 0, totalBytes: 0, freeBytes: 0 };
   batch: BatchArrays;
   readonly isAsync: boolean;

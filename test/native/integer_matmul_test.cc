@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "awq_tiles.h"
 #include "integer_rounding.h"
 #include "matmul_cases.h"
 #include "thread_pool.h"
@@ -32,6 +33,46 @@ struct IntegerMatrix {
   Tensor tensor;
   std::vector<uint8_t> data, zeros;
   std::vector<float> scales;
+};
+
+// A kW4 matrix as AutoAWQ's file has it, each part one byte behind where it would be aligned.
+struct AwqMatrix {
+  explicit AwqMatrix(const Tensor& w) {
+    const int64_t groups = w.cols / w.groups.group;
+    std::vector<uint16_t> half_scales;
+    for (int64_t g = 0; g < groups; g++) {
+      for (int64_t row = 0; row < w.rows; row++) {
+        half_scales.push_back(float_to_f16(w.groups.scales[row * groups + g]));
+      }
+    }
+    scales.resize(1 + 2 * half_scales.size());
+    std::memcpy(scales.data() + 1, half_scales.data(), scales.size() - 1);
+    words = in_words(w.cols, w.rows, [&](int64_t k, int64_t row) { return integer_element(w, row, k); });
+    zeros = in_words(groups, w.rows,
+                     [&](int64_t g, int64_t row) { return int{w.groups.zeros[row * groups + g]}; });
+    const auto* zero_bytes = reinterpret_cast<const uint8_t*>(zeros.data()) + 1;
+    tensor = {words.data() + 1,
+              DType::kAwq,
+              w.rows,
+              w.cols,
+              {nullptr, zero_bytes, w.groups.group, scales.data() + 1}};
+  }
+
+  template <typename At>
+  static std::vector<char> in_words(int64_t lines, int64_t rows, const At& at) {
+    std::vector<char> bytes(1 + lines * rows / 2);
+    for (int64_t line = 0; line < lines; line++) {
+      for (int64_t row = 0; row < rows; row += 8) {
+        uint32_t word = 0;
+        for (int i = 0; i < 8; i++) word |= static_cast<uint32_t>(at(line, row + i)) << kAwqShift[i];
+        std::memcpy(bytes.data() + 1 + (line * rows + row) / 2, &word, 4);
+      }
+    }
+    return bytes;
+  }
+
+  Tensor tensor;
+  std::vector<char> words, zeros, scales;
 };
 
 struct Tiles {
@@ -113,6 +154,11 @@ void test_tiles(Run& run, const Ops& ops, const Case& c) {
   run.check(c.bits == 6 || has_zeros || !needs_zeros(matrix.tensor), "zeros in the middle are left out");
   const Tiles tiles(matrix.tensor, c.bits, has_zeros, three);
   check_tiles(run, matrix, WeightTiles(tiles.tensor));
+  if (c.bits == 4 && c.outputs % 8 == 0) {
+    const AwqMatrix awq(matrix.tensor);
+    run.check(needs_zeros(awq.tensor) == has_zeros, "zeros of an AWQ file in the middle are left out");
+    check_tiles(run, matrix, WeightTiles(Tiles(awq.tensor, c.bits, has_zeros, three).tensor));
+  }
   const Matrix bias(run, 1, c.outputs, DType::kF32);
   const Tensor* b = run.below(2) == 0 ? &bias.tensor : nullptr;
   std::vector<float> x = run.values(c.tokens * x_stride);
@@ -188,7 +234,7 @@ void test_integer_matmul(Run& run, const Ops& ops) {
     }
     for (int group : {32, 64, 96, 128}) {
       for (int groups : {1, 3}) {
-        for (int outputs : {1, 8, 16, 33, 70, 130}) {
+        for (int outputs : {1, 8, 16, 33, 70, 136}) {
           for (int tokens : {1, 2, 5, 6, 7, 15, 16, 17}) {
             const Case c = {bits, group, groups, outputs, tokens};
             if (bits != 6) test_plain(run, ops, c);
