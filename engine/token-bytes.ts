@@ -150,9 +150,9 @@ export class TokenBytes {
 
   /** The lowest id that stands for other bytes in the other vocabulary, of those that both have. */
   firstDifference(other: TokenBytes): number | null {
-    const id = this.#bytes.findIndex((bytes, at) => {
-      const there = other.#bytes[at];
-      return bytes !== undefined && there !== undefined && Buffer.compare(bytes, there) !== 0;
+    const id = this.#tokens.findIndex((token, at) => {
+      if (token === undefined || other.#tokens[at] === undefined) return false;
+      return Buffer.compare(this.#bytesOf(at), other.#bytesOf(at)) !== 0;
     });
     return id < 0 ? null : id;
   }

@@ -28,9 +28,13 @@ export function findTokenizer(
   return { path: 'the tokenizer of bytes', text: JSON.stringify(byteTokenizer(vocabSize)) };
 }
 
+export async function tokenizerText({ path, text }: TokenizerFile): Promise<string> {
+  return text ?? (await readFile(path, 'utf8'));
+}
+
 /** Throws ModelError when it is not JSON. */
-export async function readTokenizer({ path, text }: TokenizerFile): Promise<JsonObject> {
-  return parseJsonObject(text ?? (await readFile(path, 'utf8')), path);
+export async function readTokenizer(file: TokenizerFile): Promise<JsonObject> {
+  return parseJsonObject(await tokenizerText(file), file.path);
 }
 
 /** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them, as " t256". */

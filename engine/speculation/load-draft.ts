@@ -1,10 +1,11 @@
 // The draft model's folder, read and checked against the model that it guesses for.
 
 import type { EngineOptions } from '../engine-options.ts';
+import { parseJsonObject } from '../json-fields.ts';
 import { ModelError } from '../model-error.ts';
 import { type LoadedModel, loadModel } from '../model-files.ts';
 import { TokenBytes } from '../token-bytes.ts';
-import { readTokenizer } from '../tokenizer-file.ts';
+import { findTokenizer, tokenizerText } from '../tokenizer-file.ts';
 
 /** Null where no model drafts. Throws ModelError. */
 export async function loadDraftModel(
@@ -34,13 +35,14 @@ function checkLength(asked: number | null, { config }: LoadedModel): void {
  * family often differ in how far their vocabulary is padded.
  */
 async function checkTokens(model: LoadedModel, draft: LoadedModel, bytesInstead: boolean): Promise<void> {
-  const [own, other] = await Promise.all(
-    [model, draft].map(({ modelPath, config }) =>
-      readTokenizer(modelPath, { bytesInstead, vocabSize: config.vocabSize }),
-    ),
+  const files = [model, draft].map(({ modelPath, config }) =>
+    findTokenizer(modelPath, { bytesInstead, vocabSize: config.vocabSize }),
   );
-  if (own.text === other.text) return;
-  const [ownTokens, otherTokens] = [own, other].map(({ json, path }) => TokenBytes.fromJson(json, path));
+  const texts = await Promise.all(files.map(tokenizerText));
+  if (texts[0] === texts[1]) return;
+  const [ownTokens, otherTokens] = files.map(({ path }, i) =>
+    TokenBytes.fromJson(parseJsonObject(texts[i], path), path),
+  );
   const id = ownTokens.firstDifference(otherTokens);
   if (id === null) return;
   const [ownText, otherText] = [ownTokens, otherTokens].map((tokens) =>
