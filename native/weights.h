@@ -73,7 +73,7 @@ class Weights {
   Tensor put(const Tensor& host, Backend& backend, int rounded_bits = 0);
   // The same for a table whose rows are looked up.
   Tensor put_rows(const Tensor& host, Backend& backend);
-  // What became of `host` stays; its pages need not.
+  // What became of the hosts stays; their pages need not.
   Tensor take(const std::vector<Tensor>& hosts, const Tensor& placed);
   // In the host's memory, as the backend wants it.
   Tensor prepare(const TensorSource& source, const ModelConfig& config, const ModelOptions& options,

@@ -16,7 +16,8 @@ class Panels {
     ThreadPool pool(1);
     char* start = memory_.data();
     start += (kLine - reinterpret_cast<uintptr_t>(start) % kLine) % kLine;
-    tensor = pack_panels(matrix, start, pool);
+    pack_panels(matrix, start, pool);
+    tensor = panels_at(matrix, start);
   }
   Panels(const Panels&) = delete;
 
