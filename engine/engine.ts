@@ -141,7 +141,7 @@ export interface EngineApi {
   close(): Promise<void>;
 }
 
-/** Milliseconds that opening an engine took. The thread and the weights are one after the other, beside the tokenizer. */
+/** Milliseconds. The thread and the weights are one after the other, beside the tokenizer. */
 export interface StartupTimes {
   headers: number;
   engineThread: number;

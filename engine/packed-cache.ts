@@ -1,4 +1,4 @@
-// Where packed weights are kept for the next start (--packed-cache), and the key that says what they were made of.
+// Where packed weights are kept for the next start (--packed-cache), and the key of what they were made of.
 
 import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
@@ -14,8 +14,8 @@ const maxSamples = 512;
 type TileOptions = Pick<NativeModelOptions, 'dtype' | 'quantization' | 'roundsActivations'>;
 
 /**
- * `asked` is a path, or `auto` for a file beside the model. Null when there is nothing to keep: nothing was asked
- * for, or the weights come from no file.
+ * `asked` is a path, or `auto` for a file beside the model. Null when there is nothing to keep: nothing was
+ * asked for, or the weights come from no file.
  */
 export function packedCacheOf(
   asked: string | null,
@@ -38,7 +38,7 @@ export function packedCacheOf(
 }
 
 /**
- * Size, time of the last change, and a sample of every tensor: reading all of it would take as long as packing.
+ * Size, time of the last change, and a sample of every tensor: to read all would take as long as to pack it.
  * Returns the file's permissions, which the packed weights must not exceed.
  */
 function addFile(hash: Hash, path: string, tensors: LoadedModel['files']['tensors']): number {

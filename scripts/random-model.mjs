@@ -1,9 +1,9 @@
-// Writes a model of a shape to disk, with random weights and a random tokenizer as large as the shape's vocabulary: so
-// what it takes to load a model can be measured without one (npx quire bench startup). Needs the build (npm run build:ts).
+// Writes a model of a shape to disk, with random weights and a random tokenizer as large as its vocabulary,
+// so that loading a model can be measured without one (npx quire bench startup). Needs the build.
 //
 //   node scripts/random-model.mjs SHAPE OUT
 //
-// SHAPE is a folder with a config.json in bf16 or AWQ, e.g. scripts/shapes/llama-3.2-1b-awq; OUT is a new folder.
+// SHAPE is a folder with a config.json in bf16 or AWQ, e.g. scripts/shapes/llama-3.2-1b-awq; OUT is new.
 
 import { createCipheriv } from 'node:crypto';
 import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
@@ -67,7 +67,7 @@ function writeWeights(path, tensors) {
   for (const { make } of tensors) writeSync(file, make());
 }
 
-/** Byte-level BPE: random pairs of what is there become tokens, and every way to put one together is a merge. */
+/** Byte-level BPE: random pairs become tokens, and every way to put one together is a merge. */
 function randomTokenizer(vocabSize) {
   const numSpecial = 256;
   const tokens = characterOfByte();

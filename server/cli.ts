@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command line: which command runs.
 
-import { ModelError } from '../engine/model-error.ts';
+import { ModelError } from '../engine/engine.ts';
 import { OptionError } from './options.ts';
 import { StoreError } from './store/store-error.ts';
 

@@ -34,10 +34,7 @@ export interface Validator {
   errors?: ErrorObject[] | null;
 }
 
-/**
- * Compiled with the first request: all of them together would take longer than all else a server does before it
- * listens.
- */
+/** Compiled with the first request: all of them together would take as long as the rest of a start. */
 export function validatorOf(schema: object, httpPart = 'body'): Validator {
   let compiled: ValidateFunction | null = null;
   const validator: Validator = (data) => {

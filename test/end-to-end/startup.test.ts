@@ -1,4 +1,5 @@
-// What a start says of itself: its phases, as `quire bench startup` reads them, and what became of --packed-cache.
+// What a start says of itself: its phases, as `quire bench startup` reads them, and what became of packed
+// weights.
 
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// --packed-cache: the same logits to the bit from the file as from the model, and whatever is wrong with the file is
-// noticed, said in a line and put right.
+// --packed-cache: the same logits to the bit from the file as from the model, and whatever is wrong with the
+// file is noticed, said in a line and put right.
 
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs';
 import { chmod, cp, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
