@@ -11,7 +11,7 @@ import { runCli, startServer } from './server-process.ts';
 const awq = fileURLToPath(new URL('../golden/awq', import.meta.url));
 
 it('bench startup starts servers with the flags it was given and reports every phase', async () => {
-  const flags = ['--backend', 'null', '--max-model-len', '64', '--num-iters=2', '--num-iters-warmup=0'];
+  const flags = ['--backend', 'null', '--max-model-len', '64', '--num-iters=1', '--num-iters-warmup=0'];
   const { code, stdout, stderr } = await runCli(['bench', 'startup', awq, ...flags]);
   expect(code, stderr).toBe(0);
   const times = new Map(
