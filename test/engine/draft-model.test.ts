@@ -170,7 +170,7 @@ function simulate(int: Int, errorRate: number, grammarRate: number) {
   return { requests, outputs, pool: loop.pool };
 }
 
-describe('a draft model in 4,000 random steps', () => {
+describe('a draft model in 2,400 random steps', () => {
   // It guesses without masks, so it can only be right always where there are no grammars.
   it.each([
     [0, 0],
@@ -178,7 +178,7 @@ describe('a draft model in 4,000 random steps', () => {
   ])('changes no token when it is wrong in %i of 100, with grammars in %i', (errorRate, grammarRate) => {
     const int = randomInts(seed + errorRate);
     const sums = { preempted: 0, hits: 0, drafted: 0, accepted: 0 };
-    for (let run = 0; run < 10; run++) {
+    for (let run = 0; run < 6; run++) {
       const { requests, outputs, pool } = simulate(int, errorRate, grammarRate);
       expect(pool.numFree).toBe(pool.numUsable);
       for (const request of requests) {
