@@ -38,6 +38,15 @@ const chats = [
     top_logprobs: 2,
   },
   { messages, temperature: 0.8, seed: 5, bad_words: ['tiny'], min_tokens: 20, max_tokens: 40 },
+  {
+    messages,
+    temperature: 0.7,
+    seed: 2,
+    max_tokens: 50,
+    structured_outputs: { regex: '(I|You) [a-z ]{20,40}[.]' },
+  },
+  // The draft model knows no adapter.
+  { messages, model: 'rhymes', temperature: 0, max_tokens: 40 },
 ];
 
 async function ask(server: ServerProcess, path: string, body?: object): Promise<Response> {
@@ -63,9 +72,11 @@ describe('a server with a draft model', () => {
   let wanted: unknown[];
 
   beforeAll(async () => {
-    plain = await startServer(model);
+    const shared = ['--lora-modules', `rhymes=${model}-rhymes`];
+    plain = await startServer(model, shared);
     wanted = await answersOf(plain);
     server = await startServer(model, [
+      ...shared,
       '--enable-admin',
       '--kv-cache-memory',
       '64MiB',
