@@ -23,7 +23,6 @@ export const errorTable = {
   method_not_allowed: { status: 405, type: 'invalid_request_error', code: 'method_not_allowed' },
   conflict: { status: 409, type: 'invalid_request_error', code: 'conflict' },
   body_too_large: { status: 413, type: 'invalid_request_error', code: 'body_too_large' },
-  store_full: { status: 413, type: 'invalid_request_error', code: 'store_full' },
   unsupported_media_type: { status: 415, type: 'invalid_request_error', code: 'unsupported_media_type' },
   upgrade_required: { status: 426, type: 'invalid_request_error', code: 'upgrade_required' },
   queue_full: { status: 429, type: 'rate_limit_error', code: 'queue_full' },
@@ -32,6 +31,7 @@ export const errorTable = {
   too_many_websockets: { status: 503, type: 'server_error', code: 'too_many_websockets' },
   draining: { status: 503, type: 'server_error', code: 'draining' },
   engine_dead: { status: 503, type: 'server_error', code: 'engine_dead' },
+  store_full: { status: 507, type: 'server_error', code: 'store_full' },
 } as const;
 
 export type ErrorName = keyof typeof errorTable;

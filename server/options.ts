@@ -81,7 +81,7 @@ export const serveOptions: readonly Option[] = [
 
   { group: 'Storage', name: 'store', kind: { type: 'text' }, fallback: null, help: 'SQLite file for what clients store; by default it is kept in memory and gone when the server ends' },
   { group: 'Storage', name: 'responses-limit', kind: { type: 'bytes' }, fallback: '256MiB', help: 'bytes of stored responses (/v1/responses); the oldest make room for the newest' },
-  { group: 'Storage', name: 'max-store-size', kind: { type: 'bytes' }, fallback: '1GiB', help: 'bytes that the store may grow to, on disk or in memory; what does not fit is answered 413' },
+  { group: 'Storage', name: 'max-store-size', kind: { type: 'bytes' }, fallback: '1GiB', help: 'bytes that the store may grow to, on disk or in memory; what does not fit is answered 507' },
   { group: 'Storage', name: 'max-file-size', kind: { type: 'bytes' }, fallback: '200MiB', help: 'bytes of one uploaded file' },
 
   { group: 'Limits', name: 'max-queued-requests', kind: integer(1, 1_000_000), fallback: 1024, help: 'requests that may wait; more are answered 429' },

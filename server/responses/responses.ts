@@ -24,6 +24,8 @@ export interface RunningResponse {
   conversation(): Item[];
   /** To be read to its end, or given up, which cancels the response; a background one goes on. */
   events: AsyncGenerator<ResponseEvent[]>;
+  /** Why what has ended could not be stored, or null. */
+  storeError(): ApiError | null;
   cancel(): void;
 }
 
@@ -42,6 +44,7 @@ interface Running {
   isStreamed: boolean;
   /** Resolves when a background response has ended and is stored. */
   ended: Promise<void>;
+  storeError: ApiError | null;
 }
 
 export class Responses {
@@ -79,6 +82,7 @@ export class Responses {
       log: isBackground ? new EventLog() : null,
       isStreamed: body.stream === true,
       ended: Promise.resolve(),
+      storeError: null,
     };
     return this.#begin(running);
   }
@@ -110,8 +114,13 @@ export class Responses {
 
   #begin(running: Running): RunningResponse {
     const { run, input, log, controller } = running;
-    if (log !== null)
-      this.#store.save(running.owner, { response: run.response, input, events: null }, running.numEarlier);
+    try {
+      if (log !== null)
+        this.#store.save(running.owner, { response: run.response, input, events: null }, running.numEarlier);
+    } catch (error) {
+      controller.abort();
+      throw error;
+    }
     this.#running.set(run.response.id, running);
     const events = this.#events(running);
     if (log !== null) running.ended = logged(events, log);
@@ -119,6 +128,7 @@ export class Responses {
       response: run.response,
       conversation: () => [...input, ...run.response.output],
       events: log === null ? events : log.follow(-1),
+      storeError: () => running.storeError,
       cancel: () => controller.abort(),
     };
   }
@@ -148,7 +158,8 @@ export class Responses {
     try {
       this.#store.save(owner, { response, input, events }, numEarlier);
     } catch (error) {
-      this.#failed(running, error, knownError(error)?.message ?? 'the response could not be stored');
+      running.storeError = knownError(error);
+      this.#failed(running, error, running.storeError?.message ?? 'the response could not be stored');
     }
   }
 

@@ -71,8 +71,10 @@ export async function wholeResponse(
   return running === null ? null : whole(running);
 }
 
-async function whole({ response, events }: RunningResponse): Promise<object> {
+async function whole({ response, events, storeError }: RunningResponse): Promise<object> {
   for await (const _ of events);
+  const full = storeError();
+  if (full !== null) throw full;
   if (response.error?.code === 'server_error') throw new ApiError('internal_error', response.error.message);
   return response;
 }

@@ -6,7 +6,7 @@
 // is always a beginning of the file and the lines that are not in it.
 
 import { randomBytes } from 'node:crypto';
-import type { Database } from './database.ts';
+import { checkRoom, type Database } from './database.ts';
 import type { FileStore } from './files.ts';
 import { fromOf, type Page, type PageQuery, pageOf } from './page.ts';
 
@@ -125,7 +125,9 @@ export class BatchStore {
     this.#now = now;
   }
 
+  /** Throws when the store is full (isFull). */
   create(batch: NewBatch): BatchRow {
+    checkRoom(this.#database);
     const id = `batch_${randomBytes(16).toString('hex')}`;
     const now = this.#now();
     this.#database
@@ -166,6 +168,7 @@ export class BatchStore {
   }
 
   addLines(batch: number, lines: readonly BatchLine[]): void {
+    checkRoom(this.#database);
     const insert = this.#database.prepare(
       `INSERT INTO batch_lines (batch, line, custom_id, start, length, sequences)
          VALUES (@batch, @line, @custom_id, @start, @length, @sequences)`,
@@ -189,6 +192,8 @@ export class BatchStore {
 
   /** Commits what becomes of lines, of any batches. One that has a result never runs again. */
   change(changes: readonly LineChange[]): void {
+    // Only results are large. What makes files of them takes no more room than they had.
+    if (changes.some((change) => 'result' in change)) checkRoom(this.#database);
     const start = this.#database.prepare(
       'UPDATE batch_lines SET starts = starts + ? WHERE batch = ? AND line = ?',
     );

@@ -2,6 +2,8 @@
 // Every subject has a file beside this one, which owns its tables; each statement runs at once, in a
 // transaction, so that a power cut leaves what was committed and nothing else.
 
+import { statfsSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { batchesSchema, lineStartsSchema } from './batches-tables.ts';
 import { responsesSchema } from './responses-tables.ts';
@@ -39,9 +41,31 @@ export function openDatabase(path: string | null, maxBytes: number): Database {
   }
 }
 
+/**
+ * What SQLite says where there is no room: its own limit or a full disk, a quota or a limit on the size of
+ * files, and no room for the index of its log.
+ */
+const fullCodes: readonly string[] = ['SQLITE_FULL', 'SQLITE_IOERR_WRITE', 'SQLITE_IOERR_SHMSIZE'];
+
+/** Left free on the store's disk: where nothing can be written, nothing can be deleted either. */
+const reservedBytes = 16 * 1024 * 1024;
+
+class NoRoomError extends Error {}
+
+/** Before what makes the store larger. Throws when only the reserve is left (isFull). */
+export function checkRoom(database: Database): void {
+  if (database.memory) return;
+  const { bavail, bsize } = statfsSync(dirname(resolve(database.name)));
+  const pragma = (name: string) => database.pragma(name, { simple: true }) as number;
+  // Pages that were freed take what comes without more of the disk.
+  const roomBytes = bavail * bsize + pragma('freelist_count') * pragma('page_size');
+  if (roomBytes < reservedBytes) throw new NoRoomError(`the disk has room for ${roomBytes} bytes`);
+}
+
 /** The store has no room: its limit is reached, or the disk is full. What was tried has changed nothing. */
 export function isFull(error: unknown): boolean {
-  return error instanceof Sqlite.SqliteError && error.code === 'SQLITE_FULL';
+  if (error instanceof NoRoomError) return true;
+  return error instanceof Sqlite.SqliteError && fullCodes.includes(error.code);
 }
 
 function migrate(database: Database): void {
@@ -52,6 +76,8 @@ function migrate(database: Database): void {
   if (version > migrations.length) {
     throw new Error(`it is of version ${version}, this server knows versions up to ${migrations.length}`);
   }
+  // Nothing is written then: a full disk does not keep a server from starting.
+  if (version === migrations.length) return;
   database.transaction(() => {
     for (const step of migrations.slice(version)) database.exec(step);
     database.pragma(`application_id = ${applicationId}`);

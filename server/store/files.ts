@@ -7,7 +7,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import type { Database } from './database.ts';
+import { checkRoom, type Database } from './database.ts';
 import { fromOf, type Page, type PageQuery, pageOf } from './page.ts';
 
 export interface StoredFile {
@@ -106,7 +106,10 @@ export class FileStore {
     const id = this.create(file);
     this.#uploads.add(id);
     try {
-      for await (const chunk of inChunks(source)) this.append(id, chunk);
+      for await (const chunk of inChunks(source)) {
+        checkRoom(this.#database);
+        this.append(id, chunk);
+      }
       const { purpose, lifetime } = await settle();
       this.finish(id, purpose, lifetime);
       return id;

@@ -4,7 +4,7 @@
 import type { Item } from '../responses/input-items.ts';
 import type { ResponseObject } from '../responses/response-object.ts';
 import type { ResponseEvent } from '../responses/response-run.ts';
-import type { Database } from './database.ts';
+import { checkRoom, type Database } from './database.ts';
 
 /** As long as OpenAI keeps them. */
 const maxAgeSeconds = 30 * 24 * 3600;
@@ -37,6 +37,7 @@ export class ResponseStore {
 
   /** Adds it, or what has become of it. The items after the first `numEarlier` are its own. */
   save(owner: string, { response, input, events }: StoredResponse, numEarlier: number): void {
+    checkRoom(this.#database);
     const row = [response, input, events].map((value) => (value === null ? null : JSON.stringify(value)));
     const size = row.reduce((sum, text) => sum + Buffer.byteLength(text ?? ''), 0);
     const write = this.#database.transaction(() => {

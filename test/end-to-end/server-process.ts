@@ -60,22 +60,19 @@ function runToEnd(command: string, args: string[], env: NodeJS.ProcessEnv = {}):
 
 /**
  * Starts `quire serve MODEL ARGS` on a free port and waits until /health answers 200. A null model is the one that
- * ships.
+ * ships. `within` is a command that ends by running the one behind it.
  */
 export async function startServer(
   model: string | null,
   args: string[] = [],
   env: NodeJS.ProcessEnv = {},
+  within: string[] = [],
 ): Promise<ServerProcess> {
   const port = await freePort();
   const place = ['--host', '127.0.0.1', '--port', String(port)];
-  const child = spawn(
-    process.execPath,
-    [cli, 'serve', ...(model === null ? [] : [model]), ...place, ...args],
-    {
-      env: { ...process.env, ...env },
-    },
-  );
+  const serve = [cli, 'serve', ...(model === null ? [] : [model]), ...place, ...args];
+  const [command, ...rest] = [...within, process.execPath, ...serve];
+  const child = spawn(command, rest, { env: { ...process.env, ...env } });
   let output = '';
   child.stdout.on('data', (chunk) => {
     output += chunk;

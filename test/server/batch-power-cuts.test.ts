@@ -50,7 +50,7 @@ class Power {
       });
     };
     const transaction = (body: () => unknown) => () => commit(database.transaction(body));
-    return { prepare: run, transaction } as unknown as Database;
+    return { prepare: run, transaction, memory: true } as unknown as Database;
   }
 
   cut(): void {

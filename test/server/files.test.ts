@@ -131,8 +131,8 @@ describe('refused with a 4xx that names what', () => {
   it('a file that the store has no room for, and the room is free again', async () => {
     const client = new BatchClient(await serve({ maxStoreBytes: 1_000_000 }));
     const full = await client.upload(bytes(2_000_000));
-    expect(full.statusCode).toBe(413);
-    expect(full.json().error).toMatchObject({ code: 'store_full', type: 'invalid_request_error' });
+    expect(full.statusCode).toBe(507);
+    expect(full.json().error).toMatchObject({ code: 'store_full', type: 'server_error' });
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect((await client.upload(bytes(500_000))).statusCode).toBe(200);
   });
