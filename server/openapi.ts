@@ -18,7 +18,7 @@ const operations: Record<string, string> = {
   'POST /v1/responses/{response_id}/cancel': 'Ends a background response.',
   'GET /v1/responses/{response_id}/input_items': 'The items that a response was given.',
   'GET /v1/realtime': 'The text part of OpenAI’s Realtime API, over a WebSocket.',
-  'POST /v1/embeddings': 'Vectors of texts.',
+  'POST /v1/embeddings': 'Vectors of texts, by an encoder or by the language model itself.',
   'POST /v1/rerank': 'Orders documents by how well they answer a query.',
   'POST /rerank': 'The same as /v1/rerank.',
   'POST /v2/rerank': 'The same as /v1/rerank.',

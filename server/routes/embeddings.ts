@@ -38,7 +38,7 @@ export async function embeddings(context: Context, caller: Caller, body: Embeddi
 }
 
 async function embed(context: Context, caller: Caller, body: EmbeddingRequest): Promise<Embeddings> {
-  const { model, encoder } = admitToEncoder(context, body.model, anEmbedder);
+  const { model, encoder } = admitToEncoder(context, caller, body, anEmbedder);
   const dimensions = dimensionsOf(body, encoder);
   const sources = sourcesOf(body.input, promptOf(body, encoder));
   const inputs = await encodeInputs(encoder, sources, body, caller.signal);
