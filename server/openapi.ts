@@ -44,6 +44,7 @@ const operations: Record<string, string> = {
   'POST /api/chat': 'Answers a conversation, in Ollama’s dialect.',
   'POST /api/generate': 'Continues a text, in Ollama’s dialect.',
   'POST /api/embed': 'Vectors of texts, in Ollama’s dialect.',
+  'POST /api/embeddings': 'The vector of one text, in Ollama’s dialect; older than /api/embed.',
   'GET /v1/models': 'The names that requests may use.',
   'GET /v1/models/{*}': 'One of them.',
   'POST /tokenize': 'The tokens of a text or of a conversation.',
