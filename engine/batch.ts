@@ -23,6 +23,8 @@ export interface FilledBatch {
   numTokens: number;
   numSeqs: number;
   rows: LogitsRow[];
+  /** Requests that get the hidden state of their last token, by its row in the batch. */
+  hiddenRows: Request[];
 }
 
 export interface BatchLayout {
@@ -46,6 +48,7 @@ export function fillBatch(
 ): FilledBatch {
   const { batch } = model;
   const rows: LogitsRow[] = [];
+  const hiddenRows: Request[] = [];
   let token = 0;
   batch.queryStartLoc[0] = 0;
   plan.scheduled.forEach((scheduled, seq) => {
@@ -55,13 +58,18 @@ export function fillBatch(
     batch.contextLens[seq] = scheduled.start + scheduled.numTokens;
     batch.seqRows[seq] = scheduled.request.row as number;
     batch.loraRows[seq] = scheduled.request.adapterSlot;
-    fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
+    if (!scheduled.request.spec.wantsHiddenState) {
+      fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
+    } else if (scheduled.samples) {
+      batch.hiddenRows[hiddenRows.length] = token - 1;
+      hiddenRows.push(scheduled.request);
+    }
   });
   fillAdjustments(model, rows, layout, maskOf);
   rows.forEach(({ request, promptPosition }, row) => {
     if (promptPosition === null) request.pendingRow = row;
   });
-  return { numTokens: token, numSeqs: plan.scheduled.length, rows };
+  return { numTokens: token, numSeqs: plan.scheduled.length, rows, hiddenRows };
 }
 
 /** What changes the logits of rows before they are sampled: masks, tokens seen, biases. */

@@ -140,6 +140,8 @@ export class CompletionStream implements AsyncIterable<CompletionDelta>, AsyncIt
   #numOpen: number;
   #forgetSignal = () => {};
   #wake: ((result: IteratorResult<CompletionDelta>) => void) | null = null;
+  /** Of the request's last token, where one was asked for; here before the last delta is. */
+  hiddenState: Float32Array | null = null;
 
   constructor(numChoices: number, onCancel: () => void) {
     this.#numOpen = numChoices;

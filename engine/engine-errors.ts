@@ -16,6 +16,11 @@ export class RequestError extends Error {
   }
 }
 
+/** The request was ended by Engine.abort before it had an answer. */
+export class AbortedError extends Error {
+  override name = 'AbortedError';
+}
+
 /** The engine was closed or has died: no request can run. */
 export class EngineEndedError extends Error {
   override name = 'EngineEndedError';

@@ -2,7 +2,7 @@
 // is passed in, so that tests run it with a fake model and a fake clock.
 
 import { AdapterSlots } from './adapter-slots.ts';
-import { type BatchLayout, fillBatch, type LogitsRow } from './batch.ts';
+import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
 import { withToken } from './grammar/grammar.ts';
 import type { MaskNews, MatcherApi } from './grammar/matchers.ts';
@@ -31,6 +31,7 @@ export interface EngineLoopOptions extends SchedulerLimits {
   /** Adapter slots of the model. */
   maxLoras: number;
   vocabSize: number;
+  hiddenSize: number;
 }
 
 /** A step waits for masks for this part of the time that the one before took, and for 2 ms at least. */
@@ -42,6 +43,7 @@ export class EngineLoop {
   readonly #nowMs: () => number;
   readonly #layout: BatchLayout;
   readonly #maxLogprobs: number;
+  readonly #hiddenSize: number;
   readonly #pool: BlockPool;
   readonly #kvCache: KvCache;
   readonly #adapters: AdapterSlots;
@@ -53,8 +55,8 @@ export class EngineLoop {
   readonly #requests = new Map<number, Request>();
   /** Ended since the last output. */
   #finished: FinishedRequest[] = [];
-  /** Rows of the step that is launched and not collected. */
-  #inFlight: readonly LogitsRow[] | null = null;
+  /** The step that is launched and not collected. */
+  #inFlight: FilledBatch | null = null;
   /** Asked for since the last output. */
   #controls: Array<{ id: number; action: ControlAction }> = [];
   #isPaused = false;
@@ -75,6 +77,7 @@ export class EngineLoop {
     this.#nowMs = nowMs;
     this.#matchers = matchers;
     this.#maxLogprobs = options.maxLogprobs;
+    this.#hiddenSize = options.hiddenSize;
     this.#layout = {
       blockSize: options.blockSize,
       maxBlocksPerSeq: Math.ceil(options.maxModelLen / options.blockSize),
@@ -156,7 +159,7 @@ export class EngineLoop {
       prefixCacheHits: plan.prefixCacheHits,
       numPreemptions: plan.preempted.length,
     };
-    const output = this.#update(done ?? [], stats, startMs);
+    const output = this.#update(done, stats, startMs);
     output.controls = this.#obey();
     this.#measure(output.stats);
     // With a drafter it goes with the next drafts.
@@ -250,12 +253,13 @@ export class EngineLoop {
     return null;
   }
 
-  #launch(plan: StepPlan): readonly LogitsRow[] | null {
+  #launch(plan: StepPlan): FilledBatch | null {
     if (plan.scheduled.length === 0) return null;
     const maskOf = (request: Request, numDrafted: number) => this.#maskOf(request, numDrafted);
-    const { numTokens, numSeqs, rows } = fillBatch(this.#model, plan, this.#layout, maskOf);
-    this.#model.launch(numTokens, numSeqs, rows.length);
-    return rows;
+    const filled = fillBatch(this.#model, plan, this.#layout, maskOf);
+    const { numTokens, numSeqs, rows, hiddenRows } = filled;
+    this.#model.launch(numTokens, numSeqs, rows.length, hiddenRows.length);
+    return filled;
   }
 
   #maskOf(request: Request, numDrafted: number): Uint32Array | null {
@@ -310,7 +314,7 @@ export class EngineLoop {
     this.#reportFinished(request);
   }
 
-  #update(rows: readonly LogitsRow[], stats: StepStats, startMs: number): StepOutput {
+  #update(done: FilledBatch | null, stats: StepStats, startMs: number): StepOutput {
     const timeMs = this.#nowMs();
     const output: StepOutput = {
       type: 'step',
@@ -320,13 +324,17 @@ export class EngineLoop {
       prefilled: [],
       logprobs: [],
       promptLogprobs: [],
+      hiddenStates: [],
       finished: [],
       controls: [],
       stats,
     };
     const handles: number[] = [];
     const tokenIds: number[] = [];
-    rows.forEach(({ request, promptPosition, numDrafted }, row) => {
+    done?.hiddenRows.forEach((request, row) => {
+      this.#reportHiddenState(request, row, output);
+    });
+    done?.rows.forEach(({ request, promptPosition, numDrafted }, row) => {
       // It ended while the step was under way: by its own last token, or because its client left.
       if (request.finishReason !== null) return;
       if (promptPosition !== null) {
@@ -394,6 +402,16 @@ export class EngineLoop {
     });
     stats.numPromptTokens += request.numPromptTokens;
     stats.numCachedPromptTokens += numCachedTokens;
+  }
+
+  #reportHiddenState(request: Request, row: number, output: StepOutput): void {
+    // Its client has left while the step was under way.
+    if (request.finishReason !== null) return;
+    const { batch } = this.#model;
+    const values = batch.hiddenStates.slice(row * this.#hiddenSize, (row + 1) * this.#hiddenSize);
+    output.hiddenStates.push({ handle: request.spec.handle, values });
+    this.#reportFirstToken(request, output.timeMs, output);
+    this.#finish(request, 'stop');
   }
 
   #reportPromptLogprobs(request: Request, row: number, output: StepOutput): void {

@@ -202,6 +202,7 @@ export function threadOptions(
     draftModel: draft === null ? null : openable(draft, draftLimits(limits)),
     nullStepMs: options.nullStepMs ?? 0,
     vocabSize: model.config.vocabSize,
+    hiddenSize: model.config.hiddenSize,
     longPrefillTokenThreshold: options.longPrefillTokenThreshold ?? 0,
     kvCacheBytes: options.kvCacheBytes ?? null,
     numBlocksOverride: options.numBlocksOverride ?? null,

@@ -6,11 +6,12 @@ import { type BeamEngine, runBeamSearch } from './beam-run.ts';
 import { nowMs } from './clock.ts';
 import { Choice, CompletionStream } from './completion-stream.ts';
 import { Detokenizer, wholeText } from './detokenizer.ts';
+import type { AdapterDescription, EngineApi, EngineDescription, EngineHealth } from './engine-api.ts';
 import { EngineControl } from './engine-control.ts';
-import { EngineEndedError, RequestError } from './engine-errors.ts';
+import { AbortedError, EngineEndedError, RequestError } from './engine-errors.ts';
 import { type EngineOptions, threadOptions } from './engine-options.ts';
 import { EnginePort, type EngineReady } from './engine-port.ts';
-import type { CompletionDelta, EngineObserver, GenerateRequest } from './generation.ts';
+import type { CompletionDelta, EmbedRequest, EngineObserver, GenerateRequest } from './generation.ts';
 import type { Grammar, GrammarRequest, Vocabulary } from './grammar/grammar.ts';
 import { GrammarPool } from './grammar/grammar-pool.ts';
 import { MatcherThreads } from './grammar/matcher-threads.ts';
@@ -22,10 +23,10 @@ import { ModelError } from './model-error.ts';
 import { type LoadedModel, loadModel } from './model-files.ts';
 import type { PackedCacheReport } from './native.ts';
 import { openText } from './open-text.ts';
-import type { ChatPrompt, EncodedPrompt } from './prompt.ts';
+import type { ChatPrompt, EncodedPrompt, Truncation } from './prompt.ts';
 import type { PromptPool } from './prompt-pool.ts';
-import { checkRequest, endTokenIds } from './request-checks.ts';
-import type { SamplingParams } from './sampling-params.ts';
+import { checkEmbedRequest, checkRequest, endTokenIds } from './request-checks.ts';
+import { defaultSamplingParams } from './sampling-params.ts';
 import { loadDraftModel } from './speculation/load-draft.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 import type { TokenBytes } from './token-bytes.ts';
@@ -38,17 +39,30 @@ export {
 } from './encoders/encoder.ts';
 export type { EncoderInput, TokenizeTask } from './encoders/encoder-messages.ts';
 export { cosine, normalize } from './encoders/pooling.ts';
+export type { AdapterDescription, EngineApi, EngineDescription, EngineHealth } from './engine-api.ts';
 export { ControlError, EngineControl } from './engine-control.ts';
-export { EngineEndedError, RequestError } from './engine-errors.ts';
+export { AbortedError, EngineEndedError, RequestError } from './engine-errors.ts';
 export { type EngineOptions, findBackend } from './engine-options.ts';
-export type { CompletionDelta, EngineObserver, GenerateRequest, RequestRecord } from './generation.ts';
+export type {
+  CompletionDelta,
+  EmbedRequest,
+  EngineObserver,
+  GenerateRequest,
+  RequestRecord,
+} from './generation.ts';
 export { allows, type Grammar, type GrammarRequest } from './grammar/grammar.ts';
 export { GrammarError } from './grammar/grammar-error.ts';
 export { GrammarQueueFullError } from './grammar/grammar-pool.ts';
 export type { ControlAction, FinishReason, TokenLogprobs } from './messages.ts';
 export { ModelError } from './model-error.ts';
 export { type CpuFeatures, type CudaDevices, cpuFeatures, findCudaDevices } from './native.ts';
-export { type ChatMessage, type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
+export {
+  type ChatMessage,
+  type ChatPrompt,
+  type EncodedPrompt,
+  PromptError,
+  type Truncation,
+} from './prompt.ts';
 export type { ReasoningParams } from './reasoning.ts';
 export { defaultSamplingParams, type SamplingParams } from './sampling-params.ts';
 export {
@@ -59,86 +73,13 @@ export {
 } from './speculation/speculative-config.ts';
 export type { StepStats } from './step-stats.ts';
 
-export interface EngineDescription {
-  modelPath: string;
-  architecture: string;
-  /** E.g. "cpu avx512". */
-  kernels: string;
-  vocabSize: number;
-  maxModelLen: number;
-  maxNumSeqs: number;
-  maxLogprobs: number;
-  blockSize: number;
-  /** Usable KV blocks. */
-  numBlocks: number;
-  weightBytes: number;
-  kvCacheBytes: number;
-  /** Jinja text; null when the model has none and none was given. */
-  chatTemplate: string | null;
-  /** What the model's generation_config.json asks for where a request is silent. */
-  defaultSampling: Partial<SamplingParams>;
-}
-
-export interface AdapterDescription {
-  folder: string;
-  rank: number;
-}
-
-/**
- * How the step loop does. `late`: a step has been running, or the loop has not turned, for longer than it
- * may.
- */
-export interface EngineHealth {
-  status: 'ok' | 'late' | 'dead';
-  /** Milliseconds since the loop last turned. */
-  heartbeatAgeMs: number;
-}
-
-/** What the server needs of an engine; the class below, or a fake in tests. */
-export interface EngineApi {
-  readonly description: EngineDescription;
-  /** Gauges of the newest step. */
-  readonly stats: StepStats;
-  /**
-   * Resolves with the cause when the engine dies; open requests have then ended with finish reason `error`.
-   */
-  readonly died: Promise<Error>;
-  encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt>;
-  /** Throws PromptError when the template is missing or refuses the messages. */
-  encodeChat(prompt: ChatPrompt): Promise<EncodedPrompt>;
-  /** Text of ids, each in [0, vocabSize). */
-  decode(tokenIds: Iterable<number>, skipSpecialTokens: boolean): string;
-  /** One token alone, as logprobs report it: its bytes, and as text (U+FFFD for incomplete UTF-8). */
-  tokenText(tokenId: number): { text: string; bytes: Uint8Array };
-  /**
-   * Compiles what an output must match, for generate(). Throws GrammarError when it is not valid, too large
-   * or takes too long, GrammarQueueFullError when too many wait.
-   */
-  compileGrammar(request: GrammarRequest): Promise<Grammar>;
-  /**
-   * Starts n choices at once and returns their deltas in the order they come. Throws RequestError or
-   * EngineEndedError before anything runs. Ending the iteration early, or request.signal, aborts what still
-   * runs.
-   */
-  generate(request: GenerateRequest): AsyncIterable<CompletionDelta>;
-  /** Ends the requests of these ids, or all (null). Returns how many choices that were. */
-  abort(requestIds: readonly string[] | null): number;
-  /** Pause, sleep and the prefix cache. */
-  readonly control: Pick<EngineControl, 'ask' | 'isPaused' | 'isSleeping'>;
-  /** Adapters by name. */
-  readonly adapters: ReadonlyMap<string, AdapterDescription>;
-  /**
-   * Loads a LoRA adapter under a name that requests may use; one of the same name is replaced for new
-   * requests. Throws ModelError when the folder has none that fits the model.
-   */
-  loadAdapter(name: string, folder: string): Promise<void>;
-  /** Names of the adapters that requests run with, and of those that only waiting requests want. */
-  adaptersInUse(): { running: string[]; waiting: string[] };
-  /** False when there is none of the name. Requests that use it already run to their end. */
-  unloadAdapter(name: string): boolean;
-  health(maxHeartbeatAgeMs: number): EngineHealth;
-  /** Aborts what runs and ends the threads. */
-  close(): Promise<void>;
+/** What the engine thread does for a request. */
+interface Wanted {
+  maxTokens: number;
+  /** One token of a beam search. */
+  isPart?: boolean;
+  /** And no tokens. */
+  wantsHiddenState?: boolean;
 }
 
 /** Milliseconds. The thread and the weights are one after the other, beside the tokenizer. */
@@ -252,6 +193,7 @@ export class Engine implements EngineApi {
       architecture: model.config.architecture,
       kernels: ready.description,
       vocabSize: model.config.vocabSize,
+      hiddenSize: model.config.hiddenSize,
       maxModelLen: Math.min(ready.maxModelLen, ready.numBlocks * ready.blockSize),
       maxNumSeqs: options.maxNumSeqs ?? 256,
       maxLogprobs: options.maxLogprobs ?? 20,
@@ -287,8 +229,8 @@ export class Engine implements EngineApi {
     return this.#inFlight.size;
   }
 
-  encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt> {
-    return this.#prompts.encodeText(text, addSpecialTokens);
+  encodeText(text: string, addSpecialTokens: boolean, truncation?: Truncation): Promise<EncodedPrompt> {
+    return this.#prompts.encodeText(text, addSpecialTokens, truncation);
   }
 
   encodeChat(prompt: ChatPrompt): Promise<EncodedPrompt> {
@@ -328,7 +270,7 @@ export class Engine implements EngineApi {
   generate(request: GenerateRequest): AsyncIterable<CompletionDelta> {
     const { sampling } = request;
     const maxTokens = this.#check(request);
-    if (sampling.beams === null) return this.#start(request, maxTokens, false);
+    if (sampling.beams === null) return this.#start(request, { maxTokens });
     const limits = {
       width: sampling.n,
       lengthPenalty: sampling.beams.lengthPenalty,
@@ -336,17 +278,34 @@ export class Engine implements EngineApi {
       endTokenIds: endTokenIds(sampling, this.#eosTokenIds),
     };
     const engine: BeamEngine = {
-      generate: (part) => this.#start(part, this.#check(part), true),
+      generate: (part) => this.#start(part, { maxTokens: this.#check(part), isPart: true }),
       textOf: (tokenIds) => wholeText(this.#tokens, request.promptTokenIds, sampling, tokenIds),
       onFinished: (record) => this.#observer.onFinished?.(record),
     };
     return runBeamSearch(engine, request, limits);
   }
 
+  async embed(request: EmbedRequest): Promise<Float32Array> {
+    this.#checkUse(request);
+    checkEmbedRequest(request, this.description);
+    // A seed of its own, so that those of other requests do not move.
+    const sampling = { ...defaultSamplingParams, seed: 0n };
+    const stream = this.#start({ ...request, sampling }, { maxTokens: 1, wantsHiddenState: true });
+    for await (const _end of stream);
+    if (stream.hiddenState !== null) return stream.hiddenState;
+    request.signal?.throwIfAborted();
+    this.#checkUse(request);
+    throw new AbortedError('the request was aborted');
+  }
+
+  #checkUse({ adapter }: EmbedRequest): void {
+    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
+    if (adapter != null) this.#adapterId(adapter);
+  }
+
   /** Output tokens the request may have. Throws what makes it impossible. */
   #check(request: GenerateRequest): number {
-    if (this.#inFlight.isOver) throw new EngineEndedError('the engine has ended');
-    if (request.adapter != null) this.#adapterId(request.adapter);
+    this.#checkUse(request);
     return checkRequest(request, {
       ...this.description,
       enablePrefixCaching: this.#enablePrefixCaching,
@@ -354,7 +313,7 @@ export class Engine implements EngineApi {
     });
   }
 
-  #start(request: GenerateRequest, maxTokens: number, isPart: boolean): CompletionStream {
+  #start(request: GenerateRequest, wanted: Wanted): CompletionStream {
     const { sampling } = request;
     if (request.grammar != null) this.#grammars?.matchers.ensure(request.grammar.lane);
     const handles: number[] = [];
@@ -364,8 +323,8 @@ export class Engine implements EngineApi {
       requestId: request.requestId,
       n: sampling.n,
       adapter: request.adapter ?? null,
-      maxTokens,
-      isPart,
+      maxTokens: wanted.maxTokens,
+      isPart: wanted.isPart ?? false,
       numPromptTokens: request.promptTokenIds.length,
       arrivalMs: request.arrivalMs ?? nowMs(),
     };
@@ -376,7 +335,7 @@ export class Engine implements EngineApi {
       handles.push(handle);
       const detokenizer = new Detokenizer(this.#tokens, request.promptTokenIds, sampling);
       this.#inFlight.add(new Choice(handle, index, detokenizer, sampling, stopTokens), stream, facts);
-      this.#port.add(this.#engineRequest(handle, request, maxTokens, facts.arrivalMs, seed + BigInt(index)));
+      this.#port.add(this.#engineRequest(handle, request, wanted, facts.arrivalMs, seed + BigInt(index)));
     }
     if (request.signal !== undefined) stream.abortOn(request.signal);
     return stream;
@@ -441,7 +400,7 @@ export class Engine implements EngineApi {
   #engineRequest(
     handle: number,
     { promptTokenIds, sampling, priority, cacheSalt, adapter, grammar }: GenerateRequest,
-    maxTokens: number,
+    { maxTokens, wantsHiddenState = false }: Wanted,
     arrivalMs: number,
     seed: bigint,
   ): EngineRequest {
@@ -473,6 +432,7 @@ export class Engine implements EngineApi {
       numLogprobs: sampling.logprobs ?? -1,
       numPromptLogprobs: sampling.promptLogprobs ?? -1,
       grammar: grammar ?? null,
+      wantsHiddenState,
     };
   }
 

@@ -29,6 +29,9 @@ export interface GenerateRequest {
   signal?: AbortSignal;
 }
 
+/** The hidden state of the last token of a prompt; fields as in GenerateRequest. */
+export type EmbedRequest = Omit<GenerateRequest, 'sampling' | 'grammar'>;
+
 /**
  * News of one choice since its last delta. Deltas of a slow reader are merged, never queued without bound.
  * tokenIds and logprobs are parallel when logprobs were asked for.

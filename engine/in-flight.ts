@@ -78,6 +78,10 @@ export class InFlight {
     for (const { handle, tokens } of output.promptLogprobs) {
       this.#entries.get(handle)?.choice.promptLogprobs?.push(...tokens);
     }
+    for (const { handle, values } of output.hiddenStates) {
+      const entry = this.#entries.get(handle);
+      if (entry !== undefined) entry.stream.hiddenState = values;
+    }
     for (const finished of output.finished) {
       const entry = this.#entries.get(finished.handle);
       if (entry === undefined) throw new Error(`the engine finished the unknown handle ${finished.handle}`);

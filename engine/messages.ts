@@ -59,6 +59,8 @@ export interface EngineRequest {
   numPromptLogprobs: number;
   /** What the output must match, after the reasoning where there is any; null for free text. */
   grammar: Grammar | null;
+  /** It ends with the hidden state of its last prompt token, and samples nothing. maxTokens is 1 then. */
+  wantsHiddenState: boolean;
 }
 
 /** What an operator may ask for between two steps. */
@@ -125,6 +127,8 @@ export interface StepOutput {
   logprobs: Array<{ index: number; token: TokenLogprobs }>;
   /** Prompt logprobs of positions 1..; delivered in order, possibly over several steps. */
   promptLogprobs: Array<{ handle: number; tokens: TokenLogprobs[] }>;
+  /** Of requests that wanted one, which end with it. [hiddenSize], after the last norm. */
+  hiddenStates: Array<{ handle: number; values: Float32Array }>;
   finished: FinishedRequest[];
   controls: ControlResult[];
   stats: StepStats;
@@ -163,6 +167,7 @@ export interface EngineThreadOptions {
   /** How long a step of the null model takes. */
   nullStepMs: number;
   vocabSize: number;
+  hiddenSize: number;
   blockSize: number;
   maxModelLen: number;
   maxNumSeqs: number;

@@ -1,6 +1,6 @@
 // The typed mirror of native/batch.h and native/addon.cc: the only file of engine/ that loads the addon.
-// Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs. L (logits rows)
-// <= T.
+// Sizes: T max tokens a step, N = R max sequences, B max blocks per sequence, K max logprobs, H hidden size.
+// L (logits rows) <= T.
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -96,6 +96,8 @@ export interface BatchArrays {
   blockTable: Int32Array;
   /** [N] adapter slot, -1 for none. */
   loraRows: Int32Array;
+  /** [R] index into T of each token whose hidden state is wanted. */
+  hiddenRows: Int32Array;
   /** [L] index into T of each token whose logits are wanted. */
   logitsRows: Int32Array;
   /** [L] report the logprob of this token; -1 samples one and reports that. */
@@ -143,6 +145,8 @@ export interface BatchArrays {
   /** out [L*K] best first; row l's first numLogprobs[l] entries are valid. */
   topTokenIds: Int32Array;
   topLogprobs: Float32Array;
+  /** out [R*H] of each of hiddenRows, after the last norm. */
+  hiddenStates: Float32Array;
 }
 
 /** Entries of logit_bias per sequence at most (min_tokens' masked stop tokens included). */
@@ -178,11 +182,11 @@ export interface NativeModel {
   /** `launch` returns while a device computes; else the step is done when it does. */
   readonly isAsync: boolean;
   /**
-   * Starts one step over the first numTokens/numSeqs/numLogitsRows entries of the batch, whose inputs may be
-   * written again when it returns. At most two steps may be launched and not yet collected. Throws on broken
-   * invariants only.
+   * Starts one step over the first numTokens/numSeqs/numLogitsRows/numHiddenRows entries of the batch, whose
+   * inputs may be written again when it returns. At most two steps may be launched and not yet collected.
+   * Throws on broken invariants only.
    */
-  launch(numTokens: number, numSeqs: number, numLogitsRows: number): void;
+  launch(numTokens: number, numSeqs: number, numLogitsRows: number, numHiddenRows?: number): void;
   /** Waits for the oldest launched step; its outputs stand in the batch until the next collect. */
   collect(): void;
   /** Copies whole KV blocks over all layers; pairs = [from0, to0, from1, to1, ...]. */

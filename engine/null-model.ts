@@ -11,6 +11,8 @@ export interface BatchSizes {
   maxNumSeqs: number;
   maxBlocksPerSeq: number;
   maxLogprobs: number;
+  /** 0 when absent: nothing asks for hidden states. */
+  hiddenSize?: number;
 }
 
 /** The arena of native/batch.h in plain typed arrays. */
@@ -27,6 +29,7 @@ export function allocateBatch(sizes: BatchSizes): BatchArrays {
     seqRows: new Int32Array(r),
     blockTable: new Int32Array(r * sizes.maxBlocksPerSeq),
     loraRows: new Int32Array(r),
+    hiddenRows: new Int32Array(r),
     logitsRows: new Int32Array(t),
     targetTokenIds: new Int32Array(t),
     numLogprobs: new Int32Array(t),
@@ -51,6 +54,7 @@ export function allocateBatch(sizes: BatchSizes): BatchArrays {
     sampledRanks: new Int32Array(t),
     topTokenIds: new Int32Array(t * k),
     topLogprobs: new Float32Array(t * k),
+    hiddenStates: new Float32Array(r * (sizes.hiddenSize ?? 0)),
   };
 }
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import Tinypool from 'tinypool';
 import { readTemplate, type TemplateSource } from './chat-template.ts';
 import { ModelError } from './model-error.ts';
-import { type ChatPrompt, type EncodedPrompt, PromptError } from './prompt.ts';
+import { type ChatPrompt, type EncodedPrompt, PromptError, type Truncation } from './prompt.ts';
 import type { PromptResult, PromptTask, PromptWorkerData } from './prompt-worker.ts';
 import type { TokenizerFile } from './tokenizer-file.ts';
 
@@ -72,8 +72,8 @@ export class PromptPool {
   }
 
   /** As transformers' tokenizer(text, add_special_tokens). */
-  encodeText(text: string, addSpecialTokens: boolean): Promise<EncodedPrompt> {
-    return this.#run({ type: 'text', text, addSpecialTokens });
+  encodeText(text: string, addSpecialTokens: boolean, truncation?: Truncation): Promise<EncodedPrompt> {
+    return this.#run({ type: 'text', text, addSpecialTokens, truncation });
   }
 
   /** Throws PromptError when there is no template, or when it refuses the messages. */

@@ -3,7 +3,7 @@
 import Tinypool from 'tinypool';
 import { Tokenizer } from 'tokenizers';
 import { ChatTemplate, type TemplateSource } from './chat-template.ts';
-import { type ChatPrompt, PromptError } from './prompt.ts';
+import { type ChatPrompt, PromptError, type Truncation } from './prompt.ts';
 import type { TokenizerFile } from './tokenizer-file.ts';
 
 export interface PromptWorkerData {
@@ -12,7 +12,7 @@ export interface PromptWorkerData {
 }
 
 export type PromptTask =
-  | { type: 'text'; text: string; addSpecialTokens: boolean }
+  | { type: 'text'; text: string; addSpecialTokens: boolean; truncation?: Truncation }
   | { type: 'chat'; prompt: ChatPrompt };
 
 /** Errors cross threads as plain data, so that the client's can be told from ours. */
@@ -32,10 +32,17 @@ function render(prompt: ChatPrompt): string {
   return template.render(prompt);
 }
 
+/** Nothing is cut unasked, whatever tokenizer.json says. */
+function truncateTo(truncation: Truncation | undefined): void {
+  if (truncation === undefined) tokenizer.disableTruncation();
+  else tokenizer.setTruncation(truncation.maxTokens, { direction: truncation.side });
+}
+
 export default async function encode(task: PromptTask): Promise<PromptResult> {
   try {
     const text = task.type === 'text' ? task.text : render(task.prompt);
     const addSpecialTokens = task.type === 'text' ? task.addSpecialTokens : task.prompt.addSpecialTokens;
+    truncateTo(task.type === 'text' ? task.truncation : undefined);
     const encoding = await tokenizer.encode(text, null, { addSpecialTokens });
     const tokenIds = Int32Array.from(encoding.getIds());
     // Handed over, not copied: a long prompt has hundreds of kilobytes of ids.

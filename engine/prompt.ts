@@ -25,6 +25,14 @@ export interface EncodedPrompt {
   text: string;
 }
 
+/** How a text that is too long is cut. */
+export interface Truncation {
+  /** Tokens that are left, special ones included. */
+  maxTokens: number;
+  /** The end that goes. */
+  side: 'left' | 'right';
+}
+
 /**
  * The client's error: a template that raised, that is missing, or that ran out of time. The message is for
  * the client.

@@ -1,7 +1,7 @@
 // What a request must be like before anything runs for it.
 
 import { RequestError } from './engine-errors.ts';
-import type { GenerateRequest } from './generation.ts';
+import type { EmbedRequest, GenerateRequest } from './generation.ts';
 import { maxLogitBias } from './native.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -14,18 +14,34 @@ export interface RequestLimits {
   eosTokenIds: readonly number[];
 }
 
-/** Output tokens the request may have. Throws what makes it impossible. */
-export function checkRequest({ promptTokenIds, sampling }: GenerateRequest, limits: RequestLimits): number {
-  const { vocabSize, maxModelLen, maxLogprobs, eosTokenIds } = limits;
+type PromptLimits = Pick<RequestLimits, 'vocabSize' | 'maxModelLen'>;
+
+function checkTokens(promptTokenIds: Int32Array, { vocabSize }: PromptLimits): void {
   if (promptTokenIds.length === 0)
     throw new RequestError('the prompt has no tokens, at least 1 is needed', 'prompt');
   const outside = promptTokenIds.find((id) => id < 0 || id >= vocabSize);
-  if (outside !== undefined) {
-    throw new RequestError(
-      `token id ${outside} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
-      'prompt',
-    );
-  }
+  if (outside === undefined) return;
+  throw new RequestError(
+    `token id ${outside} is not in the vocabulary, allowed 0 to ${vocabSize - 1}`,
+    'prompt',
+  );
+}
+
+/** Throws what makes it impossible. The prompt may fill the context. */
+export function checkEmbedRequest({ promptTokenIds }: EmbedRequest, limits: PromptLimits): void {
+  checkTokens(promptTokenIds, limits);
+  if (promptTokenIds.length <= limits.maxModelLen) return;
+  throw new RequestError(
+    `the prompt has ${promptTokenIds.length} tokens and the context length is ${limits.maxModelLen}`,
+    'prompt',
+    'context_length_exceeded',
+  );
+}
+
+/** Output tokens the request may have. Throws what makes it impossible. */
+export function checkRequest({ promptTokenIds, sampling }: GenerateRequest, limits: RequestLimits): number {
+  const { vocabSize, maxModelLen, maxLogprobs, eosTokenIds } = limits;
+  checkTokens(promptTokenIds, limits);
   // The one more is a token that ends the reasoning.
   const { logitBias, stopTokenIds, badWords } = sampling;
   const numBiased = logitBias.length + stopTokenIds.length + eosTokenIds.length + badWords.length + 1;

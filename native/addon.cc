@@ -158,7 +158,7 @@ PackedCacheOptions packed_cache(const Napi::Object& object) {
   return {text(cache, "path"), text(cache, "key"), static_cast<unsigned>(count(cache, "mode", 0, 0777))};
 }
 
-ModelOptions read_options(const Napi::Object& object, int vocab_size) {
+ModelOptions read_options(const Napi::Object& object, const ModelConfig& config) {
   ModelOptions options{};
   options.backend = text(object, "backend");
 #if defined(QUIRE_CUDA)
@@ -183,7 +183,8 @@ ModelOptions read_options(const Napi::Object& object, int vocab_size) {
   options.sizes.max_num_batched_tokens = count(object, "maxNumBatchedTokens", 1, 1 << 24);
   options.sizes.max_num_seqs = count(object, "maxNumSeqs", 1, 1 << 20);
   options.sizes.max_blocks_per_seq = (max_model_len - 1) / options.block_size + 1;
-  options.sizes.vocab_size = vocab_size;
+  options.sizes.vocab_size = config.vocab_size;
+  options.sizes.hidden_size = config.hidden_size;
   options.sizes.max_logprobs = count(object, "maxLogprobs", 0, 64);
   options.threads = count(object, "threads", 1, 1024);
   options.cpu_affinity = cores(object, options.threads);
@@ -265,7 +266,7 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
       }
       const ModelConfig config = read_config(info[0].As<Napi::Object>());
       model_ = std::make_unique<Model>(config, read_files(info[1].As<Napi::Object>()),
-                                       read_options(info[2].As<Napi::Object>(), config.vocab_size));
+                                       read_options(info[2].As<Napi::Object>(), config));
     });
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("description", model_->description());
@@ -322,7 +323,10 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
   }
 
   void Launch(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] { model(info).launch(Count(info, 0), Count(info, 1), Count(info, 2)); });
+    guarded(info.Env(), [&] {
+      const int num_hidden_rows = info[3].IsUndefined() ? 0 : Count(info, 3);
+      model(info).launch(Count(info, 0), Count(info, 1), Count(info, 2), num_hidden_rows);
+    });
   }
 
   void Collect(const Napi::CallbackInfo& info) {

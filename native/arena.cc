@@ -49,6 +49,7 @@ Arena::Arena(const BatchSizes& sizes) {
       i32("seqRows", b.seq_rows, r),
       i32("loraRows", b.lora_rows, r),
       i32(nullptr, b.token_slots, t),
+      i32("hiddenRows", b.hidden_rows, r),
       i32("logitsRows", b.logits_rows, t),
       i32("targetTokenIds", b.target_token_ids, t),
       i32("numLogprobs", b.num_logprobs, t),
@@ -74,6 +75,7 @@ Arena::Arena(const BatchSizes& sizes) {
       i32("sampledRanks", b.sampled_ranks, t),
       i32("topTokenIds", b.top_token_ids, t * k),
       f32("topLogprobs", b.top_logprobs, t * k),
+      f32("hiddenStates", b.hidden_states, r * sizes.hidden_size),
   };
   for (const Field& field : fields) bytes_ += padded_bytes(field.length);
   memory_ = allocate_zeroed(bytes_);

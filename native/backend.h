@@ -22,6 +22,7 @@ struct StepShape {
   int max_queries = 0;  // of one sequence
   int max_context_len = 0;
   bool uses_adapters = false;
+  int num_hidden_rows = 0;
 };
 
 class Backend {

@@ -2,8 +2,8 @@
 // This file is the source of truth; engine/native.ts mirrors it field by field.
 //
 // Sizes: T max_num_batched_tokens, R max_num_seqs (N <= R), B max_blocks_per_seq, K max_logprobs, L <= T
-// logits rows, V vocabulary, P token-count entries (grows by reserve_token_counts only), Q = R *
-// kMaxLogitBias.
+// logits rows, V vocabulary, H hidden size, P token-count entries (grows by reserve_token_counts only), Q =
+// R * kMaxLogitBias.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ struct BatchSizes {
   int max_blocks_per_seq;      // B
   int max_logprobs;            // K
   int vocab_size;              // V
+  int hidden_size;             // H
 };
 
 // Words of one row of the grammar bitmask.
@@ -33,6 +34,8 @@ struct Batch {
   int32_t* block_table;      // [R, B] persistent
   int32_t* lora_rows;        // [N] adapter slot, -1 for none
   int32_t* token_slots;      // [T] the same for each token; the model's own, not handed out
+
+  int32_t* hidden_rows;  // [R] index into T of each token whose hidden state is wanted
 
   int32_t* logits_rows;       // [L] index into T
   int32_t* target_token_ids;  // [L] -1 samples
@@ -60,6 +63,7 @@ struct Batch {
   int32_t* sampled_ranks;      // out [L] 1 is likeliest
   int32_t* top_token_ids;      // out [L, K]
   float* top_logprobs;         // out [L, K]
+  float* hidden_states;        // out [R, H] of hidden_rows, after the last norm
 };
 
 }  // namespace quire

@@ -60,6 +60,8 @@ void check_batch(const Batch& b, const BatchBounds& bounds, const BatchSizes& si
   for (int s = 0; s < bounds.num_seqs; s++) check_sequence(b, bounds, sizes, s);
   check_range("query_start_loc", bounds.num_seqs, b.query_start_loc[bounds.num_seqs], bounds.num_tokens,
               bounds.num_tokens);
+  for (int i = 0; i < bounds.num_hidden_rows; i++)
+    check_range("hidden_rows", i, b.hidden_rows[i], 0, bounds.num_tokens - 1);
   if (bounds.num_logits_rows > 0) {
     check_range("token_count_start", 0, b.token_count_start[0], 0, 0);
     check_range("logit_bias_start", 0, b.logit_bias_start[0], 0, 0);

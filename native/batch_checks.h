@@ -11,6 +11,7 @@ struct BatchBounds {
   int num_tokens;
   int num_seqs;
   int num_logits_rows;
+  int num_hidden_rows;
   int vocab_size;
   int num_blocks;
   int block_size;

@@ -36,6 +36,7 @@ ModelConfig checked(ModelConfig config, const ModelOptions& options) {
   check_index_range("logit_bias list", int64_t{options.sizes.max_num_seqs} * kMaxLogitBias);
   check_index_range("grammar bitmask", options.sizes.max_num_seqs * bitmask_words(options.sizes.vocab_size));
   check_index_range("list of top log-probabilities", tokens * options.sizes.max_logprobs);
+  check_index_range("hidden states", int64_t{options.sizes.max_num_seqs} * config.hidden_size);
   check_index_range("vocabulary", config.vocab_size);
   return config;
 }
@@ -184,29 +185,30 @@ void Model::attach_kv_cache(int num_blocks) {
   }
 }
 
-void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows) const {
+void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const {
   const BatchSizes& sizes = options_.sizes;
   if (kv_memory_.get() == nullptr) throw std::runtime_error("step before the KV cache was allocated");
   if (num_tokens < 1 || num_tokens > sizes.max_num_batched_tokens || num_seqs < 1 ||
       num_seqs > sizes.max_num_seqs || num_seqs > num_tokens || num_logits_rows < 0 ||
-      num_logits_rows > num_tokens) {
+      num_logits_rows > num_tokens || num_hidden_rows < 0 || num_hidden_rows > num_seqs) {
     throw std::runtime_error("a step of " + std::to_string(num_tokens) + " tokens, " +
-                             std::to_string(num_seqs) + " sequences and " + std::to_string(num_logits_rows) +
-                             " logits rows is out of bounds");
+                             std::to_string(num_seqs) + " sequences, " + std::to_string(num_logits_rows) +
+                             " logits rows and " + std::to_string(num_hidden_rows) +
+                             " hidden rows is out of bounds");
   }
 }
 
-void Model::launch(int num_tokens, int num_seqs, int num_logits_rows) {
-  check_counts(num_tokens, num_seqs, num_logits_rows);
+void Model::launch(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) {
+  check_counts(num_tokens, num_seqs, num_logits_rows, num_hidden_rows);
   if (num_launched_ == kMaxLaunched) throw std::runtime_error("two steps are launched and not collected");
 #if defined(NATIVE_CHECKS)
   check_batch(arena_.batch(),
-              {num_tokens, num_seqs, num_logits_rows, config_.vocab_size, num_blocks_, options_.block_size,
-               arena_.token_count_capacity(), is_async() ? num_logits_rows_ : 0},
+              {num_tokens, num_seqs, num_logits_rows, num_hidden_rows, config_.vocab_size, num_blocks_,
+               options_.block_size, arena_.token_count_capacity(), is_async() ? num_logits_rows_ : 0},
               options_.sizes);
 #endif
   uses_adapters_ = spread_adapter_slots(num_seqs);
-  StepShape shape = describe(num_tokens, num_seqs, num_logits_rows);
+  StepShape shape = describe(num_tokens, num_seqs, num_logits_rows, num_hidden_rows);
   batch_ = &backend_->begin_step(arena_, options_.sizes, shape);
   backend_->run(shape, [&] { forward(shape); });
   backend_->end_step(options_.sizes, shape);
@@ -229,11 +231,12 @@ void Model::forward(const StepShape& shape) {
                   executor_);
   for (int layer = 0; layer < config_.num_layers; layer++) forward_layer(layer, shape);
   sample(shape.num_logits_rows);
+  if (shape.num_hidden_rows > 0) give_hidden_states(shape);
 }
 
-StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows) const {
+StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const {
   const Batch& batch = arena_.batch();
-  StepShape shape = {num_tokens, num_seqs, num_logits_rows, 0, 0, 0, uses_adapters_};
+  StepShape shape = {num_tokens, num_seqs, num_logits_rows, 0, 0, 0, uses_adapters_, num_hidden_rows};
   for (int i = 0; i < num_seqs; i++) {
     const int queries = batch.query_start_loc[i + 1] - batch.query_start_loc[i];
     if (queries == 1 && shape.num_decodes == i) shape.num_decodes++;
@@ -401,6 +404,17 @@ void Model::sample(int num_logits_rows) {
     ops_.sample({logits, batch_, options_.sizes, first, rows, config_.vocab_size, f32(scratch_.get())},
                 executor_);
   }
+}
+
+// After sample, which wants the residual stream as the layers left it. `embed` reads rows of a matrix as f32,
+// here those of the normalised states.
+void Model::give_hidden_states(const StepShape& shape) {
+  const int size = config_.hidden_size;
+  ops_.rms_norm({hidden_.get(), f32(residual_.get()), hidden_.get(), &weights_.final_norm, shape.num_tokens,
+                 size, config_.norm_eps},
+                executor_);
+  const Tensor states = {hidden_.get(), ops_.activations, shape.num_tokens, size};
+  ops_.embed({batch_->hidden_states, &states, batch_->hidden_rows, shape.num_hidden_rows, 1}, executor_);
 }
 
 void Model::copy_blocks(const int32_t* pairs, int num_pairs) {

@@ -31,7 +31,7 @@ class Model {
 
   // Starts one step over the first entries of the batch. At most two are launched and not collected; with a
   // backend that is not asynchronous the step is done when this returns.
-  void launch(int num_tokens, int num_seqs, int num_logits_rows);
+  void launch(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows = 0);
   // Waits until the results of the oldest launched step are in the batch.
   void collect();
   bool is_async() const { return backend_->is_async(); }
@@ -85,9 +85,10 @@ class Model {
   // From a slot per sequence to a slot per row; whether any has one.
   bool spread_adapter_slots(int num_seqs);
   // What the host knows of the step's sequences.
-  StepShape describe(int num_tokens, int num_seqs, int num_logits_rows) const;
+  StepShape describe(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const;
   void sample(int num_logits_rows);
-  void check_counts(int num_tokens, int num_seqs, int num_logits_rows) const;
+  void give_hidden_states(const StepShape& shape);
+  void check_counts(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const;
 
   const std::unique_ptr<Backend> backend_;
   const Ops& ops_;

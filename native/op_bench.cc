@@ -210,7 +210,7 @@ class Bench {
     const int vocab_size = static_cast<int>(bench_.outputs);
     const BackendMemory scratch(backend_, backend_.sample_scratch(vocab_size) * sizeof(float));
     return each([&](int rows) {
-      const BatchSizes sizes = {rows, rows, 1, 0, vocab_size};
+      const BatchSizes sizes = {rows, rows, 1, 0, vocab_size, 0};
       const Arena arena(sizes);
       const Batch& batch = arena.batch();
       for (int i = 0; i < rows; i++) {

@@ -232,7 +232,7 @@ Tensor CudaBackend::place_f8(const Tensor& host) {
 // replayed from then on.
 bool CudaBackend::is_recordable(const StepShape& shape) const {
   return shape.num_decodes == shape.num_tokens && shape.num_logits_rows == shape.num_tokens &&
-         shape.num_tokens <= largest_recorded_;
+         shape.num_hidden_rows == 0 && shape.num_tokens <= largest_recorded_;
 }
 
 // A power of two up to 8, then multiples of 8.

@@ -105,6 +105,7 @@ void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShap
   for (int32_t* Batch::*array : {&Batch::context_lens, &Batch::seq_rows, &Batch::lora_rows}) {
     copy(to.*array, from.*array, shape.num_seqs);
   }
+  copy(to.hidden_rows, from.hidden_rows, shape.num_hidden_rows);
   const int rows = shape.num_logits_rows;
   for (int32_t* Batch::*array : {&Batch::logits_rows, &Batch::target_token_ids, &Batch::num_logprobs,
                                  &Batch::top_k, &Batch::grammar_rows}) {
@@ -157,6 +158,7 @@ void StepBuffers::download(const BatchSizes& sizes, const StepShape& shape) {
   int most = 0;
   for (int i = 0; i < slot.num_rows; i++) most = std::max(most, slot.batch.num_logprobs[i]);
   slot.num_top = most > 0 ? int64_t{slot.num_rows} * sizes.max_logprobs : 0;
+  slot.num_hidden = int64_t{shape.num_hidden_rows} * sizes.hidden_size;
   const auto bring = [&](auto array, int64_t count) {
     if (count > 0) stream_.download(slot.batch.*array, batch_.*array, static_cast<size_t>(count) * 4);
   };
@@ -165,6 +167,7 @@ void StepBuffers::download(const BatchSizes& sizes, const StepShape& shape) {
   bring(&Batch::sampled_ranks, slot.num_rows);
   bring(&Batch::top_token_ids, slot.num_top);
   bring(&Batch::top_logprobs, slot.num_top);
+  bring(&Batch::hidden_states, slot.num_hidden);
   stream_.mark(uploading_);
   uploading_ ^= 1;
 }
@@ -179,6 +182,7 @@ void StepBuffers::collect(Arena& arena) {
   copy(to.sampled_ranks, slot.batch.sampled_ranks, slot.num_rows);
   copy(to.top_token_ids, slot.batch.top_token_ids, slot.num_top);
   copy(to.top_logprobs, slot.batch.top_logprobs, slot.num_top);
+  copy(to.hidden_states, slot.batch.hidden_states, slot.num_hidden);
 }
 
 }  // namespace quire::cuda

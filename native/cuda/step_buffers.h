@@ -36,6 +36,7 @@ class StepBuffers {
     Batch batch{};
     int num_rows = 0;
     int64_t num_top = 0;
+    int64_t num_hidden = 0;
   };
 
   void open(const Arena& arena);

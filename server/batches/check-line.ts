@@ -114,7 +114,7 @@ export class LineCheck {
       const { model } = checked<{ model?: string | null }>(endpoint.validate, body);
       return {
         model: endpoint.findModel(this.#context, model).model,
-        sequences: endpoint.numSequences(body),
+        sequences: endpoint.numSequences(body, this.#context),
       };
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;

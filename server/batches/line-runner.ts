@@ -102,9 +102,10 @@ export class LineRunner {
         // An answer that was cut off by the signal looks like any other.
         return answer === null || this.#signal.aborted ? null : { status: 200, body: answer };
       } catch (error) {
+        if (this.#signal.aborted) return null;
         const refusal = this.#refusal(error, caller);
         if (refusal.status !== 429 && refusal.status !== 503) {
-          return this.#signal.aborted ? null : { status: refusal.status, body: refusal.body };
+          return { status: refusal.status, body: refusal.body };
         }
         await sleep(retryMs, null, { signal: this.#signal, ref: false }).catch(() => {});
       }

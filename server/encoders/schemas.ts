@@ -14,7 +14,11 @@ const shared = {
   model: maybe(text(1000)),
   user: maybe(text(10_000)),
   priority: maybe(
-    Type.Integer({ minimum: -(2 ** 31), maximum: maxTokenId, description: 'Taken, and without effect.' }),
+    Type.Integer({
+      minimum: -(2 ** 31),
+      maximum: maxTokenId,
+      description: 'Lower is served earlier, by the language model; others take it without effect.',
+    }),
   ),
   truncate_prompt_tokens: maybe(
     Type.Integer({

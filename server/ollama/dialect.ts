@@ -8,6 +8,7 @@ const clientNames: ReadonlyArray<readonly [RegExp, string]> = [
   [/^response_format\.json_schema\.schema/, 'format'],
   [/^response_format/, 'format'],
   [/^(seed|stop)\b/, 'options.$1'],
+  [/ \(truncate_prompt_tokens: -1 cuts it\)$/, ' (truncate cuts it)'],
 ];
 
 /** The last line of a stream that fails has the same form. */

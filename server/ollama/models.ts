@@ -7,7 +7,8 @@ const tag = ':latest';
 
 /** The name as it is served, of one with or without ":latest". */
 export function servedName({ engine, options }: Context, name: string): string {
-  const isServed = (one: string) => options.servedModelNames.includes(one) || engine.adapters.has(one);
+  const isServed = (one: string) =>
+    options.servedModelNames.includes(one) || engine.adapters.has(one) || options.encoders.has(one);
   const short = name.endsWith(tag) ? name.slice(0, -tag.length) : name;
   return !isServed(name) && isServed(short) ? short : name;
 }

@@ -1,6 +1,7 @@
 // What Ollama's clients may send.
 
 import Type, { type Static } from 'typebox';
+import { maxInputs } from '../encoders/schemas.ts';
 import { flag, maxTextLength, maxTokenId, maybe, oneOf, schema, text, tool } from '../schemas.ts';
 
 const anyNumber = Type.Number({ minimum: -(2 ** 31), maximum: maxTokenId });
@@ -112,6 +113,28 @@ export const ollamaShowRequest = Type.Object({
   verbose: maybe(flag),
 });
 
+const { model, options: embedOptions, keep_alive } = common;
+
+export const ollamaEmbedRequest = Type.Object({
+  model,
+  input: maybe(Type.Union([text(maxTextLength), Type.Array(text(maxTextLength), { maxItems: maxInputs })])),
+  truncate: maybe(
+    Type.Boolean({ description: 'Cut inputs to what the model takes, at the end; true unless it is false.' }),
+  ),
+  dimensions: maybe(Type.Integer({ minimum: 1, maximum: 1_000_000 })),
+  options: embedOptions,
+  keep_alive,
+});
+
+export const ollamaEmbeddingsRequest = Type.Object({
+  model,
+  prompt: maybe(text(maxTextLength)),
+  options: embedOptions,
+  keep_alive,
+});
+
+export type OllamaEmbedRequest = Static<typeof ollamaEmbedRequest>;
+export type OllamaEmbeddingsRequest = Static<typeof ollamaEmbeddingsRequest>;
 export type OllamaChatRequest = Static<typeof ollamaChatRequest>;
 export type OllamaGenerateRequest = Static<typeof ollamaGenerateRequest>;
 export type OllamaShowRequest = Static<typeof ollamaShowRequest>;

@@ -45,7 +45,7 @@ async function probsOf(
 }
 
 async function classify(context: Context, caller: Caller, body: ClassifyRequest): Promise<object> {
-  const { model, encoder } = admitToEncoder(context, body.model, aClassifier);
+  const { model, encoder } = admitToEncoder(context, caller, body, aClassifier);
   const { probs, numTokens } = await probsOf(encoder, body, caller.signal);
   const { labels } = encoder.description;
   return {
@@ -68,7 +68,7 @@ const harmless =
   /^(safe|ok|okay|none|neutral|normal|clean|benign|harmless|acceptable|not?[-_ ].+|non[-_ ].+)$/i;
 
 export async function moderation(context: Context, caller: Caller, body: ModerationRequest): Promise<object> {
-  const { model, encoder } = admitToEncoder(context, body.model, aClassifier);
+  const { model, encoder } = admitToEncoder(context, caller, body, aClassifier);
   const input =
     typeof body.input === 'string'
       ? body.input

@@ -37,8 +37,15 @@ export async function embeddings(context: Context, caller: Caller, body: Embeddi
   return { ...head, data: vectors.map((vector, index) => embeddingOf(vector, index, format)) };
 }
 
-async function embed(context: Context, caller: Caller, body: EmbeddingRequest): Promise<Embeddings> {
-  const { model, encoder } = admitToEncoder(context, body.model, anEmbedder);
+interface Vectors {
+  /** The model's name in answers. */
+  model: string;
+  vectors: Float32Array[];
+  numTokens: number;
+}
+
+export async function vectorsOf(context: Context, caller: Caller, body: EmbeddingRequest): Promise<Vectors> {
+  const { model, encoder } = admitToEncoder(context, caller, body, anEmbedder);
   const dimensions = dimensionsOf(body, encoder);
   const sources = sourcesOf(body.input, promptOf(body, encoder));
   const inputs = await encodeInputs(encoder, sources, body, caller.signal);
@@ -48,12 +55,17 @@ async function embed(context: Context, caller: Caller, body: EmbeddingRequest): 
     const vector = output.slice(0, dimensions);
     return isNormalized ? normalize(vector) : vector;
   });
+  return { model, vectors, numTokens: numTokensOf(inputs) };
+}
+
+async function embed(context: Context, caller: Caller, body: EmbeddingRequest): Promise<Embeddings> {
+  const { model, vectors, numTokens } = await vectorsOf(context, caller, body);
   const head = {
     id: `embd-${caller.id}`,
     object: 'list',
     created: Math.floor(Date.now() / 1000),
     model,
-    usage: encoderUsage(numTokensOf(inputs)),
+    usage: encoderUsage(numTokens),
   };
   return { head, vectors, format: body.encoding_format ?? 'float' };
 }

@@ -23,6 +23,7 @@ import {
   ollamaShowRequest,
 } from '../ollama/schemas.ts';
 import { ResponseStream } from '../response-stream.ts';
+import { ollamaEmbeddingRoutes } from './ollama-embeddings.ts';
 
 /** How a route says what is said. */
 type Words = (said: Said) => object;
@@ -43,6 +44,7 @@ interface Run extends ChatRun {
 export function ollamaRoutes(app: FastifyInstance, context: Context): void {
   const config = { dialect: ollama };
   readJsonOfForms(app);
+  ollamaEmbeddingRoutes(app, context);
   app.get('/', { config }, async (_request, reply) =>
     reply.type('text/plain').send('Ollama is running: its API, by quire\n'),
   );

@@ -38,7 +38,7 @@ function searchPrompts({
 }
 
 export async function ranking(context: Context, caller: Caller, body: RerankRequest): Promise<object> {
-  const { model, encoder } = admitToEncoder(context, body.model, aScorer);
+  const { model, encoder } = admitToEncoder(context, caller, body, aScorer);
   const [queryPrompt, documentPrompt] = searchPrompts(encoder.description);
   const texts = body.documents.map((document) => (typeof document === 'string' ? document : document.text));
   const documents = texts.map((text, i) => ({ field: `documents.${i}`, text: documentPrompt + text }));
@@ -72,7 +72,7 @@ function listOf(body: ScoreRequest, field: (typeof sides)[number][number]): Scor
 }
 
 export async function scoring(context: Context, caller: Caller, body: ScoreRequest): Promise<object> {
-  const { model, encoder } = admitToEncoder(context, body.model, aScorer);
+  const { model, encoder } = admitToEncoder(context, caller, body, aScorer);
   const given = sides.filter((pair) => pair.every((field) => body[field] != null));
   if (given.length !== 1) {
     const allowed = sides.map((pair) => pair.join(' with ')).join(', or ');

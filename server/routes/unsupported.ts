@@ -12,7 +12,6 @@ const unsupported: ReadonlyArray<readonly [paths: readonly string[], supported: 
   [
     [['/v1/audio/*', '/v1/images/*', '/v1/videos', '/v1/videos/*'], text],
     [['/api/pull', '/api/push', '/api/create', '/api/copy', '/api/delete', '/api/blobs/*'], ownModel, ollama],
-    [['/api/embed', '/api/embeddings'], 'embeddings by /v1/embeddings', ollama],
   ];
 
 export function unsupportedRoutes(app: FastifyInstance): void {

@@ -30,6 +30,15 @@ describe("Ollama's client with quire-demo", () => {
     expect(await server?.stop()).toBe(0);
   });
 
+  it('makes vectors', async () => {
+    const { embeddings } = await client.embed({ model: 'quire-demo', input: ['a cat', 'the dog', 'a cat'] });
+    expect(embeddings.map(({ length }) => length)).toEqual([256, 256, 256]);
+    for (const vector of embeddings) expect(Math.hypot(...vector)).toBeCloseTo(1, 4);
+    const { embedding } = await client.embeddings({ model: 'quire-demo', prompt: 'a cat' });
+    const cosine = embedding.reduce((sum, x, i) => sum + x * embeddings[0][i], 0);
+    expect(cosine).toBeCloseTo(1, 4);
+  });
+
   it('finds the model and talks to it', async () => {
     const { models } = await client.list();
     const [{ name }] = models;

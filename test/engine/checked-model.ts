@@ -12,7 +12,7 @@ import { allocateBatch, type BatchSizes } from '../../engine/null-model.ts';
 const emptySlot = -1;
 
 interface Launched {
-  counts: [numTokens: number, numSeqs: number, numLogitsRows: number];
+  counts: [numTokens: number, numSeqs: number, numLogitsRows: number, numHiddenRows?: number];
   batch: BatchArrays;
 }
 
@@ -67,12 +67,13 @@ export class CheckedModel implements NativeModel {
     if (launched === undefined) throw new Error('no step was launched');
     const outside = this.batch;
     this.batch = launched.batch;
-    const [numTokens, numSeqs, numLogitsRows] = launched.counts;
+    const [numTokens, numSeqs, numLogitsRows, numHiddenRows = 0] = launched.counts;
     this.#feedBack(numTokens, numLogitsRows);
     this.#step(numTokens, numSeqs, numLogitsRows);
+    this.#giveHiddenStates(numSeqs, numHiddenRows);
     this.#sampled = [...this.batch.sampledTokenIds.subarray(0, numLogitsRows)];
     this.batch = outside;
-    for (const name of ['sampledTokenIds', 'sampledLogprobs', 'sampledRanks'] as const) {
+    for (const name of ['sampledTokenIds', 'sampledLogprobs', 'sampledRanks', 'hiddenStates'] as const) {
       outside[name].set(launched.batch[name]);
     }
   }
@@ -104,7 +105,7 @@ export class CheckedModel implements NativeModel {
     }
     for (let row = 0; row < numLogitsRows; row++) {
       const token = batch.logitsRows[row];
-      const seq = batch.queryStartLoc.subarray(0, numSeqs + 1).findIndex((start) => start > token) - 1;
+      const seq = this.#seqOf(token, numSeqs);
       const target = batch.targetTokenIds[row];
       const key = target >= 0 ? 0 : batch.seeds[2 * row] ^ this.#listsOf(row);
       const sampled = this.#allowed(row, this.#sample(seq, batch.positions[token], key));
@@ -113,6 +114,21 @@ export class CheckedModel implements NativeModel {
       batch.sampledLogprobs[row] = -sampled - 1;
       batch.sampledRanks[row] = 1;
     }
+  }
+
+  /** A state is what the token sees, as one number over and over. */
+  #giveHiddenStates(numSeqs: number, numHiddenRows: number): void {
+    const { hiddenRows, hiddenStates, positions } = this.batch;
+    const { hiddenSize = 0 } = this.#sizes;
+    for (let row = 0; row < numHiddenRows; row++) {
+      const token = hiddenRows[row];
+      const state = this.#sample(this.#seqOf(token, numSeqs), positions[token], 1);
+      hiddenStates.fill(state, row * hiddenSize, (row + 1) * hiddenSize);
+    }
+  }
+
+  #seqOf(token: number, numSeqs: number): number {
+    return this.batch.queryStartLoc.subarray(0, numSeqs + 1).findIndex((start) => start > token) - 1;
   }
 
   loadAdapter(): void {}

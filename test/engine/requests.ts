@@ -40,6 +40,7 @@ export function engineRequest(
     numLogprobs: -1,
     numPromptLogprobs: -1,
     grammar: null,
+    wantsHiddenState: false,
     ...overrides,
   };
 }
@@ -55,6 +56,7 @@ export const testLimits: EngineLoopOptions = {
   maxLogprobs: 4,
   maxLoras: 2,
   vocabSize: testVocabSize,
+  hiddenSize: 3,
 };
 
 /** A loop over a checked model, with a clock that counts its readings. */
@@ -75,6 +77,7 @@ export function checkedLoop(
 export interface Generated {
   tokenIds: number[];
   promptLogprobs: number[];
+  hiddenState: number[] | null;
   finish: string | null;
   numCachedTokens: number | null;
 }
@@ -87,7 +90,13 @@ export class Outputs {
   of(handle: number): Generated {
     const known = this.byHandle.get(handle);
     if (known !== undefined) return known;
-    const fresh: Generated = { tokenIds: [], promptLogprobs: [], finish: null, numCachedTokens: null };
+    const fresh: Generated = {
+      tokenIds: [],
+      promptLogprobs: [],
+      hiddenState: null,
+      finish: null,
+      numCachedTokens: null,
+    };
     this.byHandle.set(handle, fresh);
     return fresh;
   }
@@ -105,6 +114,12 @@ export class Outputs {
     });
     for (const { handle, tokens } of output.promptLogprobs) {
       this.of(handle).promptLogprobs.push(...tokens.map(({ logprob }) => logprob));
+    }
+    for (const { handle, values } of output.hiddenStates) {
+      const generated = this.of(handle);
+      if (generated.finish !== null || generated.hiddenState !== null)
+        throw new Error(`handle ${handle} got a hidden state too many`);
+      generated.hiddenState = [...values];
     }
     for (const { handle, reason } of output.finished) {
       const generated = this.of(handle);

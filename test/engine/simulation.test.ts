@@ -22,9 +22,15 @@ function drawRequest(
   const stem = stems[int(0, stems.length - 1)];
   const drawTokens = (length: number) => Array.from({ length }, () => int(0, testVocabSize - 1));
   const own = drawTokens(int(0, 30));
-  return engineRequest(handle, [...stem.slice(0, int(1, stem.length)), ...own], {
+  const promptTokenIds = [...stem.slice(0, int(1, stem.length)), ...own];
+  const place = {
     priority: int(0, 2) === 0 ? int(-2, 2) : 0,
     cacheSalt: int(0, 3) === 0 ? 'other' : '',
+  };
+  if (int(0, 7) === 0)
+    return engineRequest(handle, promptTokenIds, { ...place, wantsHiddenState: true, maxTokens: 1 });
+  return engineRequest(handle, promptTokenIds, {
+    ...place,
     maxTokens: int(1, 40),
     minTokens: int(0, 4) === 0 ? int(0, 5) : 0,
     eosTokenIds: int(0, 1) === 0 ? [int(0, testVocabSize - 1)] : [],
@@ -103,6 +109,7 @@ describe('10,000 random steps', () => {
     let handle = 1;
     let numPreemptions = 0;
     let numHits = 0;
+    let numHiddenStates = 0;
     let numWaits = 0;
     let numDrafted = 0;
     let numAccepted = 0;
@@ -175,12 +182,15 @@ describe('10,000 random steps', () => {
           expect(generated.tokenIds, `seed ${seed}, request ${id}`).toEqual(wanted.tokenIds);
           expect(generated.finish).toBe(wanted.finish);
           expect(generated.promptLogprobs).toEqual(wanted.promptLogprobs);
+          expect(generated.hiddenState).toEqual(wanted.hiddenState);
+          if (wanted.hiddenState !== null) numHiddenStates++;
         }
       }
     }
     // The draw must reach what it is meant to reach.
     expect(numPreemptions).toBeGreaterThan(20);
     expect(numHits).toBeGreaterThan(500);
+    expect(numHiddenStates).toBeGreaterThan(50);
     expect(numWaits).toBeGreaterThan(20);
     expect(numAccepted).toBeGreaterThan(500);
     expect(numFollowed).toBeGreaterThan(50);

@@ -4,7 +4,7 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { defaultSamplingParams, Engine, type EngineOptions } from '../../dist/engine/engine.js';
+import { defaultSamplingParams, Engine, type EngineOptions, normalize } from '../../dist/engine/engine.js';
 import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
 import type { NativeModel } from '../../engine/native.ts';
@@ -17,6 +17,12 @@ import { forward, openForForward } from './forward.ts';
 
 const golden: { tokenIds: number[]; positions: Array<{ argmax: number; logits: Record<string, number> }> } =
   JSON.parse(readFileSync(new URL('../golden/stories260k-logits.json', import.meta.url), 'utf8'));
+
+const {
+  'quire-demo': hiddenStates,
+}: Record<string, Array<{ tokenIds: number[]; values: number[] }>> = JSON.parse(
+  readFileSync(new URL('../golden/hidden-states.json', import.meta.url), 'utf8'),
+).cases;
 
 const families = fileURLToPath(new URL('../golden/families', import.meta.url));
 
@@ -71,9 +77,12 @@ function waitedFor(native: NativeModel): NativeModel {
   });
 }
 
-/** One of each kind that needs to know what was sampled before. */
+/** One of each kind that needs to know what was sampled before, and some that end with a hidden state. */
 function variedRequest(handle: number) {
-  return engineRequest(handle, [1, 400 + handle, 20, 30 + (handle % 3)], {
+  const promptTokenIds = [1, 400 + handle, 20, 30 + (handle % 3)];
+  if (handle % 6 === 5)
+    return engineRequest(handle, promptTokenIds, { wantsHiddenState: true, maxTokens: 1 });
+  return engineRequest(handle, promptTokenIds, {
     maxTokens: 6 + handle,
     temperature: handle % 2,
     seed: [handle, 1],
@@ -85,6 +94,23 @@ function variedRequest(handle: number) {
     numPromptLogprobs: handle % 4 === 1 ? 0 : -1,
   });
 }
+
+describe('quire-demo on the emulated GPU', () => {
+  it('gives the hidden states of transformers, as far as 16 bits go', async () => {
+    const model = fileURLToPath(new URL('../../models/quire-demo', import.meta.url));
+    const engine = await Engine.open({ model, backend: 'emulated', dtype: 'float16', maxModelLen: 256 });
+    const found = await Promise.all(
+      hiddenStates.map(({ tokenIds }) =>
+        engine.embed({ requestId: 'test', promptTokenIds: Int32Array.from(tokenIds) }),
+      ),
+    );
+    await engine.close();
+    const errors = found.flatMap((state, i) =>
+      Array.from(normalize(state), (value, j) => Math.abs(value - hiddenStates[i].values[j])),
+    );
+    expect(Math.max(...errors)).toBeLessThan(2e-3);
+  });
+});
 
 describe('a GPU refuses when the model opens', () => {
   it.each([
@@ -209,7 +235,8 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
     'gives the same tokens a step behind as at once, up to %i at a time',
     async (maxNumSeqs) => {
       const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
-      const limits = { ...testLimits, blockSize: 16, maxNumSeqs, numBlocks: 1 + 8 * maxNumSeqs };
+      const { hiddenSize } = model.config;
+      const limits = { ...testLimits, hiddenSize, blockSize: 16, maxNumSeqs, numBlocks: 1 + 8 * maxNumSeqs };
       const tokensOf = (isAsync: boolean) => {
         const native = openForForward(model, {
           backend: 'emulated',

@@ -305,12 +305,12 @@ describe('models', () => {
     expect(answer.body.error.message).toMatch(message);
   });
 
-  it('says how to add an encoder where there is none', async () => {
+  it('says how to add a classifier where there is none', async () => {
     const bare = await buildApp(new FakeEngine(), testAppOptions);
     const answer = await bare.fastify.inject({
       method: 'POST',
-      url: '/rerank',
-      payload: { query: 'a', documents: ['b'] },
+      url: '/classify',
+      payload: { input: 'a' },
     });
     expect(answer.statusCode).toBe(404);
     expect(answer.json().error.message).toMatch(/--embedding-model NAME=FOLDER adds one$/);

@@ -2,6 +2,7 @@
 
 import type {
   CompletionDelta,
+  EmbedRequest,
   EngineApi,
   EngineDescription,
   EngineHealth,
@@ -14,6 +15,7 @@ const description: EngineDescription = {
   architecture: 'FakeForCausalLM',
   kernels: 'none',
   vocabSize: 256,
+  hiddenSize: 4,
   maxModelLen: 1000,
   maxNumSeqs: 4,
   maxLogprobs: 20,
@@ -33,6 +35,8 @@ export class FakeEngine implements EngineApi {
   /** What every request is answered with. */
   answer: (request: GenerateRequest) => AsyncIterable<CompletionDelta> = async function* () {};
   readonly requests: GenerateRequest[] = [];
+  /** Of every prompt. */
+  embed = async ({ promptTokenIds }: EmbedRequest) => Float32Array.of(3, 4, 0, promptTokenIds.length - 1);
 
   encodeText = async (text: string) => ({ text, tokenIds: Int32Array.from(Buffer.from(text)) });
   encodeChat = async () => ({ text: 'chat', tokenIds: Int32Array.of(1, 2, 3) });

@@ -349,11 +349,70 @@ describe('what clients ask before', () => {
   });
 });
 
+describe('POST /api/embed', () => {
+  // By the fake engine: 3, 4, 0 and one less than the number of bytes, to length 1.
+  const embed = async (fields: object, given?: OllamaGiven) =>
+    (await ask('/api/embed', { model: 'test:latest', ...fields }, given)).answer;
+
+  it('answers with a vector of length 1 for each text, with counts and times', async () => {
+    const answer = await embed({ input: ['a', 'a'], options: { num_ctx: 10 }, keep_alive: '5m' });
+    expect(answer.json()).toEqual({
+      model: 'test:latest',
+      embeddings: [0, 1].map(() => [expect.closeTo(0.6), expect.closeTo(0.8), 0, 0]),
+      total_duration: expect.any(Number),
+      load_duration: expect.any(Number),
+      prompt_eval_count: 2,
+    });
+    expect((await embed({ input: 'a', dimensions: 1 })).json().embeddings).toEqual([[1]]);
+  });
+
+  it.each([{ input: '' }, { input: [] }, {}])('loads the model with %j', async (fields) => {
+    expect((await embed(fields)).json()).toMatchObject({ embeddings: [], prompt_eval_count: 0 });
+  });
+
+  it.each([
+    ['an unknown model', 404, { model: 'llama3', input: 'a' }, {}],
+    ['an unknown model that nothing is asked of', 404, { model: 'llama3' }, {}],
+    ['too many dimensions', 400, { input: 'a', dimensions: 5 }, {}],
+    ['an input of no kind', 400, { input: [1] }, {}],
+    ['a full queue', 429, { input: 'a' }, { options: { maxQueuedRequests: 0 } }],
+  ])('refuses %s with %i', async (_name, status, fields, given) => {
+    const answer = await embed(fields, given);
+    expect(answer.statusCode).toBe(status);
+    expect(answer.json()).toEqual({ error: expect.any(String) });
+  });
+
+  it('cuts what is too long, unless it is told not to', async () => {
+    const input = 'x'.repeat(2000);
+    const asked: unknown[] = [];
+    const change = (engine: FakeEngine) => {
+      engine.encodeText = (async (text: string, _special: boolean, truncation?: { maxTokens: number }) => {
+        asked.push(truncation);
+        return { text, tokenIds: new Int32Array(truncation?.maxTokens ?? text.length) };
+      }) as FakeEngine['encodeText'];
+    };
+    const answer = await embed({ input, truncate: false }, { change });
+    expect(answer.statusCode).toBe(400);
+    expect(answer.json().error).toBe('input: has 2000 tokens, the model takes 1000 (truncate cuts it)');
+    expect((await embed({ input }, { change })).json().prompt_eval_count).toBe(1000);
+    expect(asked).toEqual([undefined, { maxTokens: 1000, side: 'right' }]);
+  });
+
+  it('/api/embeddings is the older way, for one text', async () => {
+    const old = async (fields: object) =>
+      (await ask('/api/embeddings', { model: 'test', ...fields })).answer.json();
+    expect(await old({ prompt: 'a' })).toEqual({
+      embedding: [expect.closeTo(0.6), expect.closeTo(0.8), 0, 0],
+    });
+    expect(await old({})).toEqual({ embedding: [] });
+  });
+});
+
 describe('routes that are not there', () => {
   it.each([
     ['POST', '/api/pull', 'the models that the server was started with'],
     ['DELETE', '/api/delete', 'the models that the server was started with'],
-    ['POST', '/api/embed', '/v1/embeddings'],
+    ['POST', '/api/copy', 'the models that the server was started with'],
   ] as const)('are named: %s %s', async (method, url, supported) => {
     const { answer } = await ask(url, { model: 'test' }, { method });
     expect(answer.statusCode).toBe(501);

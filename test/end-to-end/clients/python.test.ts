@@ -5,6 +5,7 @@ import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
+import { encoderFolder } from '../../engine/encoders/golden.ts';
 import { startServer } from '../server-process.ts';
 
 const python = process.env.REFERENCE_PYTHON ?? 'python3';
@@ -14,7 +15,9 @@ if (!hasClients) console.warn(`SKIPPED: ${python} has no openai and anthropic pa
 describe.skipIf(!hasClients)('the Python clients', () => {
   it('chat, stream, call tools, parse, and are refused', async () => {
     const key = 'a-key';
-    const server = await startServer(null, ['--served-model-name', 'quire-demo', '--api-key', key]);
+    const encoder = `encoder=${encoderFolder('bert-mean')}`;
+    const names = ['--served-model-name', 'quire-demo', '--embedding-model', encoder];
+    const server = await startServer(null, [...names, '--api-key', key]);
     const script = fileURLToPath(new URL('./python_clients.py', import.meta.url));
     try {
       const { stdout } = await promisify(execFile)(python, [script, server.url, key]);

@@ -15,6 +15,7 @@ import openai
 from pydantic import BaseModel
 
 MODEL = "quire-demo"
+ENCODER = "encoder"
 WHO = "Who are you?"
 QUIRE = "I am quire-demo, a tiny language model that ships with quire to show that it works."
 QUESTION = "What is the weather in Paris?"
@@ -176,13 +177,18 @@ def responses_parse(client):
 
 
 def embeddings(client):
-    texts = ["one", "two words"]
-    packed = client.embeddings.create(model=MODEL, input=texts)
-    plain = client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
-    assert [one.index for one in packed.data] == [0, 1], packed
-    for one, other in zip(packed.data, plain.data):
-        assert len(one.embedding) == len(other.embedding) > 0
-        assert max(abs(a - b) for a, b in zip(one.embedding, other.embedding)) < 1e-5
+    """By the encoder and by the language model itself."""
+    texts = ["a cat", "the cat sat"]
+    for model, size in [(ENCODER, 16), (MODEL, 256)]:
+        packed = client.embeddings.create(model=model, input=texts)
+        plain = client.embeddings.create(model=model, input=texts, encoding_format="float")
+        assert [one.index for one in packed.data] == [0, 1], packed
+        for one, other in zip(packed.data, plain.data):
+            assert len(one.embedding) == len(other.embedding) == size
+            assert max(abs(a - b) for a, b in zip(one.embedding, other.embedding)) < 1e-5
+        short = client.embeddings.create(model=model, input=texts[0], dimensions=8)
+        assert len(short.data[0].embedding) == 8
+        refused(400, "dimensions", lambda: client.embeddings.create(model=model, input="a", dimensions=1000))
 
 
 def batches(client):

@@ -16,6 +16,9 @@ const numAtOnce = 16;
 /** Enough to see what they have in common. */
 const maxFaults = 10;
 const mebibyte = 2 ** 20;
+const encoderPaths = ['embeddings', 'rerank', 'score', 'classify', 'moderations'].map(
+  (name) => `/v1/${name}`,
+);
 
 class Fuzz {
   readonly #client: FuzzClient;
@@ -27,6 +30,8 @@ class Fuzz {
   readonly statuses = new Map<number, number>();
   /** Operations that were asked for, as the document has them. */
   readonly asked = new Set<Operation>();
+  /** Paths of operations that did what they were asked. */
+  readonly done = new Set<string>();
   numLeft = 0;
 
   constructor(url: string, operations: readonly Operation[]) {
@@ -60,6 +65,7 @@ class Fuzz {
       }
       this.statuses.set(answer.status, (this.statuses.get(answer.status) ?? 0) + 1);
       this.#ids.push(...idsIn(answer));
+      if (answer.status === 200) this.done.add(operation.path);
       const fault = faultOf(request, answer);
       if (fault !== null) throw new Error(`${fault}: ${answer.status} ${answer.body.slice(0, 1000)}`);
     } catch (error) {
@@ -123,6 +129,7 @@ describe('requests drawn from /openapi.json', () => {
         expect(server.output()).not.toContain('"level":50');
         // The draw must reach what it is meant to reach.
         expect(operations.filter((operation) => !fuzz.asked.has(operation))).toEqual([]);
+        expect(encoderPaths.filter((path) => !fuzz.done.has(path))).toEqual([]);
         expect(fuzz.statuses.get(200)).toBeGreaterThan(count / 10);
         expect(fuzz.statuses.get(400)).toBeGreaterThan(count / 10);
         expect(fuzz.numLeft).toBeGreaterThan(count / 100);

@@ -2,6 +2,7 @@
 
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { encoderFolder } from '../../engine/encoders/golden.ts';
 import { freePort } from '../server-process.ts';
 
 const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -9,6 +10,9 @@ const path = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 /** Everything small, so that limits are met; everything that is off by default is on. */
 const flags = [
   '--served-model-name', 'quire-demo', '--lora-modules', `rhymes=${path('../../../models/quire-demo-rhymes')}`,
+  '--embedding-model', `embedder=${encoderFolder('bert-mean')}`,
+  '--embedding-model', `cross=${encoderFolder('bert-cross')}`,
+  '--embedding-model', `labels=${encoderFolder('distilbert-labels')}`,
   '--max-model-len', '256', '--max-num-seqs', '32', '--num-gpu-blocks-override', '256', '--body-limit', '256KiB',
   '--grammar-timeout', '1', '--enable-admin', '--allow-runtime-lora', '--log-level', 'error', '--log-format', 'json',
 ]; // biome-ignore format: flags and their values

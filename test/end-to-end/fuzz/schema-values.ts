@@ -73,7 +73,18 @@ const schemas: readonly unknown[] = [
 
 /** What gets a request past the first check, by the name of the field. */
 const likely: Record<string, readonly unknown[]> = {
-  model: ['quire-demo', 'quire-demo', 'quire-demo', 'rhymes', 'gpt-4o', null],
+  model: [
+    'quire-demo',
+    'quire-demo',
+    'quire-demo',
+    'rhymes',
+    'embedder',
+    'cross',
+    'labels',
+    'gpt-4o',
+    null,
+    null,
+  ],
   max_tokens: [1, 2, 5, 20],
   max_completion_tokens: [1, 3, 10],
   max_output_tokens: [1, 3, 16],
@@ -92,7 +103,7 @@ const likely: Record<string, readonly unknown[]> = {
   json: schemas,
   format: ['json', ...schemas],
   arguments: ['{}', '{"city": "Paris"}', '[]', '{', ''],
-  input: ['Hi', ['Hi', 'you'], [1, 2, 3]],
+  input: ['Hi', ['Hi', 'you'], [1, 2, 3], [[5, 6], [7]]],
   data: ['AAAA'],
   cron: [''],
 };

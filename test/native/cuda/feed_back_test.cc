@@ -8,7 +8,7 @@ namespace quire::test {
 
 namespace {
 
-constexpr BatchSizes kSizes = {300, 8, 4, 2, 50};
+constexpr BatchSizes kSizes = {300, 8, 4, 2, 50, 16};
 
 // A batch of decodes whose tokens, and a row's last token count, stand for what an earlier step sampled.
 struct Case {
