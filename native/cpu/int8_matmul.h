@@ -70,7 +70,8 @@ struct Lines {
     for (int i = 0; i < kCount; i++) bytes[i] = load_bytes(data + i * kTileLine);
   }
   static void ask(const uint8_t* data) {
-    for (int i = 0; i < kCount; i++) prefetch(data + i * kTileLine);
+    constexpr int kLevel = kWidth == kTileRows ? 2 : 3;
+    for (int i = 0; i < kCount; i++) __builtin_prefetch(data + i * kTileLine, 0, kLevel);
   }
   Bytes step(int i) const {
     if (kBits == 4) return i == 0 ? low_halves(bytes[0]) : high_halves(bytes[0]);
@@ -79,14 +80,17 @@ struct Lines {
   }
 };
 
-// How far from the lines of group g those are that are asked for meanwhile: a little further on in the same
-// strips, or at their end, where the strips after these begin. Left alone, every strip would begin with
-// waiting.
-template <int kBits, int kStrips>
+// How far from the lines of group g those are that are asked for meanwhile; 0: none are.
+//
+// AVX-512: what the strips after these have there, to the second-level cache; a lone token leaves it to the
+// processor, which does better. With half the width a strip takes twice as long, and each would begin with
+// waiting: a little further on in the same strips, or at their end, where the strips after these begin.
+template <int kBits, int kStrips, int kTokens>
 inline int64_t bytes_ahead(const QuantisedRows& x, int64_t g) {
   constexpr int64_t kAhead = 4096;
   constexpr int kTiles = kStrips * kWidth > kTileRows ? kStrips * kWidth / kTileRows : 1;
   const int64_t strip_bytes = x.cols * kBits / 32 * kTileLine;
+  if (kWidth == kTileRows) return kTokens > 1 ? kTiles * strip_bytes : 0;
   const int64_t at = g * x.group * kBits / 32 * kTileLine;
   return at + kAhead < strip_bytes ? kAhead : kAhead + (kTiles - 1) * strip_bytes;
 }
@@ -99,7 +103,7 @@ inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, co
   constexpr int kPartial = kPartialSteps<kBits>;
   constexpr int64_t kBytes = (kPartial > Line::kSteps ? kPartial / Line::kSteps : 1) * Line::kBytes;
   const int64_t group_bytes = x.group * kBits / 32 * kTileLine;
-  const int64_t ahead = bytes_ahead<kBits, kStrips>(x, g);
+  const int64_t ahead = bytes_ahead<kBits, kStrips, kTokens>(x, g);
   for (int64_t at = g * group_bytes; at < (g + 1) * group_bytes; at += kBytes) {
     Sums partials[kStrips][kTokens];
     for (int s = 0; s < kStrips; s++) {
@@ -111,7 +115,7 @@ inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, co
       Line lines[kStrips];
       for (int s = 0; s < kStrips; s++) {
         lines[s].load(strips[s].data + line);
-        if (s * kWidth % kTileRows == 0) Line::ask(strips[s].data + line + ahead);
+        if (ahead != 0 && s * kWidth % kTileRows == 0) Line::ask(strips[s].data + line + ahead);
       }
       for (int step = 0; step < Line::kSteps; step++) {
         Bytes weights[kStrips];
