@@ -32,7 +32,7 @@ export interface MatcherThreadOptions extends MatcherLane {
 const maxUnused = 32;
 /** A mask that takes longer is called slow. */
 const slowMs = 100;
-/** A draft is followed no further when its masks take longer. */
+/** A draft is followed no further when its masks, and the one before, take longer. */
 const maxDraftMs = 10;
 const noTokens = new Int32Array(0);
 /** The engine thread is woken at least so often while answers come. */
@@ -109,7 +109,7 @@ async function answer(
       status = isSlow ? matcherStatus.slow : matcherStatus.open;
       // The heavy lane's thread may not have been needed before.
       if (isSlow) parentPort?.postMessage('slow');
-      else numDrafted = await follow(matcher, row, drafted);
+      else numDrafted = await follow(matcher, row, drafted, startMs);
     }
   }
   Atomics.store(state, draftWord(row), numDrafted);
@@ -134,8 +134,12 @@ async function makeMask(matcher: GrammarMatcher, row: number, numDrafted: number
  * Makes the masks after drafted tokens, as far as the grammar allows them and does not end: where it does,
  * the token that completes it is left to be sampled. Leaves the matcher as it was.
  */
-async function follow(matcher: GrammarMatcher, row: number, drafted: Int32Array): Promise<number> {
-  const startMs = nowMs();
+async function follow(
+  matcher: GrammarMatcher,
+  row: number,
+  drafted: Int32Array,
+  startMs: number,
+): Promise<number> {
   let numAccepted = 0;
   let numOpen = 0;
   for (const tokenId of drafted) {

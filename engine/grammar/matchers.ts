@@ -137,8 +137,7 @@ export class Matchers implements MatcherApi {
       const matcher = this.#matchers.get(request);
       if (matcher === undefined || matcher.unsent.length === 0) continue;
       const { lane, row, ticket, unsent } = matcher;
-      // Where masks take long, one too many could end the thread.
-      const drafted = lane === heavyLane ? [] : request.draftTokens;
+      const drafted = request.draftTokens;
       const counts = [row, ticket, unsent.length, drafted.length];
       this.#lanes.get(lane)?.work.advanced.push(...counts, ...unsent, ...drafted);
       matcher.unsent = [];
