@@ -10,6 +10,7 @@ export const benchOptions: readonly Option[] = [
 
   { group: 'Load', name: 'dataset', kind: { type: 'text' }, fallback: 'random', help: 'random, or a file: .jsonl with a "prompt" per line, else a prompt per line' },
   { group: 'Load', name: 'random-input-len', kind: { type: 'integer', low: 1, high: 1_000_000 }, fallback: 128, help: 'prompt tokens of random requests (about, for chat)' },
+  { group: 'Load', name: 'random-prefix-len', kind: { type: 'integer', low: 0, high: 1_000_000 }, fallback: 0, help: 'tokens before those, the same in all of them (with --num-warmups 0 none is in a prefix cache at first)' },
   { group: 'Load', name: 'random-output-len', kind: { type: 'integer', low: 1, high: 1_000_000 }, fallback: 64, help: 'output tokens of every request' },
   { group: 'Load', name: 'vocab-size', kind: { type: 'integer', low: 20, high: 10_000_000 }, fallback: 500, help: 'random token ids are drawn from 10 to this, for /v1/completions' },
   { group: 'Load', name: 'num-prompts', kind: { type: 'integer', low: 1, high: 10_000_000 }, fallback: 100, help: 'requests that count' },

@@ -26,18 +26,27 @@ const words =
 
 const firstRandomId = 10;
 
-export function makePrompts(
-  count: number,
-  length: number,
-  asText: boolean,
-  vocabSize: number,
-  random: () => number,
-): BenchPrompt[] {
-  return Array.from({ length: count }, () =>
-    asText
-      ? Array.from({ length }, () => words[Math.floor(random() * words.length)]).join(' ')
-      : Array.from({ length }, () => firstRandomId + Math.floor(random() * (vocabSize - firstRandomId))),
-  );
+export interface RandomPrompts {
+  count: number;
+  /** Tokens with which all begin. */
+  prefixLength: number;
+  /** Tokens of each one's own. */
+  length: number;
+  asText: boolean;
+  vocabSize: number;
+}
+
+export function makePrompts(wanted: RandomPrompts, random: () => number): BenchPrompt[] {
+  const { count, prefixLength, length, vocabSize } = wanted;
+  const draw = <T>(count: number, one: () => T) => Array.from({ length: count }, one);
+  if (wanted.asText) {
+    const word = () => words[Math.floor(random() * words.length)];
+    const prefix = draw(prefixLength, word);
+    return draw(count, () => [...prefix, ...draw(length, word)].join(' '));
+  }
+  const id = () => firstRandomId + Math.floor(random() * (vocabSize - firstRandomId));
+  const prefix = draw(prefixLength, id);
+  return draw(count, () => [...prefix, ...draw(length, id)]);
 }
 
 /** `count` prompts of a file, over again from its start when it has fewer. */

@@ -164,10 +164,13 @@ export async function runBench(args: readonly string[]): Promise<number> {
   const prompts =
     dataset === 'random'
       ? makePrompts(
-          count + warmups,
-          values['random-input-len'] as number,
-          target.isChat,
-          values['vocab-size'] as number,
+          {
+            count: count + warmups,
+            prefixLength: values['random-prefix-len'] as number,
+            length: values['random-input-len'] as number,
+            asText: target.isChat,
+            vocabSize: values['vocab-size'] as number,
+          },
           random,
         )
       : readPrompts(dataset, count + warmups);
