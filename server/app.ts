@@ -1,6 +1,7 @@
 // The HTTP application over an engine. It never listens: that is serve.ts's, and tests inject.
 
 import { createHash, randomBytes } from 'node:crypto';
+import { Socket } from 'node:net';
 import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
 import websocket from '@fastify/websocket';
@@ -174,7 +175,8 @@ function readBodies(app: FastifyInstance): void {
 /** Node has one limit for all of a server's requests, and uploads need a longer one than other bodies. */
 function limitBodyTime(app: FastifyInstance, limitMs: number): void {
   app.addHook('onRequest', async ({ raw, routeOptions }) => {
-    if (routeOptions.config.isUpload === true) return;
+    // A request that is injected has no socket.
+    if (routeOptions.config.isUpload === true || !(raw.socket instanceof Socket)) return;
     const timer = setTimeout(() => {
       const late = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
       if (!raw.complete) app.server.emit('clientError', late, raw.socket);

@@ -140,10 +140,11 @@ describe('POST /v1/embeddings by the language model', () => {
     const leaving = new AbortController();
     const left = client.embeddings.create({ model: 'demo', input: 'a' }, { signal: leaving.signal });
     const gone = expect(left).rejects.toThrow(/abort/i);
-    await engine.control.ask('resume');
+    while (engine.numOpenRequests === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     leaving.abort();
     await gone;
     while (engine.numOpenRequests > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await engine.control.ask('resume');
     expect(records.filter(({ finishReason }) => finishReason === 'abort').length).toBeGreaterThanOrEqual(8);
   });
 });
