@@ -92,6 +92,9 @@ uint64_t hash_pieces(const void* memory, size_t bytes, ThreadPool& pool, const B
   return is_whole ? std::max<uint64_t>(1, hash) : 0;
 }
 
+// For what lies in memory already.
+bool is_there(size_t, size_t) { return true; }
+
 bool read_at(int file, void* to, size_t bytes, int64_t offset) {
   for (size_t done = 0; done < bytes;) {
     const ssize_t count =
@@ -107,15 +110,36 @@ bool read_at(int file, void* to, size_t bytes, int64_t offset) {
   throw std::runtime_error(std::string(what) + ": " + std::strerror(errno));
 }
 
-void write_at(int file, const void* from, size_t bytes, int64_t offset) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t count = pwrite(file, static_cast<const char*>(from) + done, bytes - done,
-                                 offset + static_cast<int64_t>(done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) fail("it cannot be written");
-    done += static_cast<size_t>(count);
+// From the front to the end, in pieces of a large page each: so the system keeps the file in large pages too.
+class PieceWriter {
+ public:
+  explicit PieceWriter(int file) : file_(file), piece_(LargePageMapping::kPage) {}
+
+  void add(const void* from, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+      const size_t part = std::min(bytes - done, piece_.size() - filled_);
+      std::memcpy(piece_.data() + filled_, static_cast<const char*>(from) + done, part);
+      done += part;
+      filled_ += part;
+      if (filled_ == piece_.size()) flush();
+    }
   }
-}
+
+  void flush() {
+    for (size_t done = 0; done < filled_;) {
+      const ssize_t count = write(file_, piece_.data() + done, filled_ - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) fail("it cannot be written");
+      done += static_cast<size_t>(count);
+    }
+    filled_ = 0;
+  }
+
+ private:
+  const int file_;
+  std::vector<char> piece_;
+  size_t filled_ = 0;
+};
 
 class Descriptor {
  public:
@@ -183,26 +207,57 @@ void PackedCache::open_file() {
     problem_ = "was made of another model, with other flags or by another version";
   } else {
     file_ = file;
+    map_file();
     return;
   }
   close(file);
 }
 
-bool PackedCache::read(void* memory, size_t bytes, ThreadPool& pool) {
-  if (options_.path.empty()) return false;
-  blocks_.push_back({memory, bytes});
+void PackedCache::map_file() {
+  struct stat found;
+  if (fstat(file_, &found) != 0) return;
+  mapping_.emplace(file_, static_cast<size_t>(found.st_size));
+  if (mapping_->data() == nullptr) mapping_.reset();
+  mapped_bytes_ = found.st_size;
+}
+
+PackedCache::Place PackedCache::next(size_t bytes, const std::function<void*(size_t)>& allocate,
+                                     ThreadPool& pool) {
   const int64_t start = end_;
   end_ += space_of(bytes);
+  void* memory = find_mapped(start, bytes, pool);
+  bool is_packed = memory != nullptr;
+  if (memory == nullptr) {
+    memory = allocate(bytes);
+    is_packed = read(memory, start, bytes, pool);
+  }
+  if (!options_.path.empty()) blocks_.push_back({memory, bytes});
+  if (is_packed) num_read_++;
+  return {memory, is_packed};
+}
+
+// nullptr when it is not there as it was written.
+void* PackedCache::find_mapped(int64_t start, size_t bytes, ThreadPool& pool) const {
+  const int64_t end = start + static_cast<int64_t>(sizeof(BlockHeader) + bytes);
+  if (!mapping_ || end > mapped_bytes_) return nullptr;
   BlockHeader header;
-  if (file_ < 0 || !read_at(file_, &header, sizeof header, start) || header.bytes != bytes) return false;
+  std::memcpy(&header, mapping_->data() + start, sizeof header);
+  const char* data = mapping_->data() + start + sizeof header;
+  if (header.bytes != bytes || hash_pieces(data, bytes, pool, is_there) != header.hash) return nullptr;
+  return const_cast<char*>(data);
+}
+
+bool PackedCache::read(void* memory, int64_t start, size_t bytes, ThreadPool& pool) const {
+  BlockHeader header;
+  if (file_ < 0 || mapping_ || !read_at(file_, &header, sizeof header, start) || header.bytes != bytes) {
+    return false;
+  }
   const int64_t data = start + static_cast<int64_t>(sizeof header);
   const uint64_t hash = hash_pieces(memory, bytes, pool, [&](size_t offset, size_t piece_bytes) {
     return read_at(file_, static_cast<char*>(memory) + offset, piece_bytes,
                    data + static_cast<int64_t>(offset));
   });
-  if (hash != header.hash) return false;
-  num_read_++;
-  return true;
+  return hash == header.hash;
 }
 
 void PackedCache::finish(ThreadPool& pool) {
@@ -252,16 +307,18 @@ void PackedCache::write(ThreadPool& pool) const {
 }
 
 void PackedCache::write_blocks(int file, ThreadPool& pool) const {
+  const char padding[kAlignment] = {};
   const FileHeader header = header_for(options_);
-  write_at(file, &header, sizeof header, 0);
-  int64_t start = sizeof header;
+  PieceWriter writer(file);
+  writer.add(&header, sizeof header);
   for (const Block& block : blocks_) {
-    const uint64_t hash = hash_pieces(block.memory, block.bytes, pool, [](size_t, size_t) { return true; });
+    const uint64_t hash = hash_pieces(block.memory, block.bytes, pool, is_there);
     const BlockHeader block_header = {block.bytes, hash, {}};
-    write_at(file, &block_header, sizeof block_header, start);
-    write_at(file, block.memory, block.bytes, start + static_cast<int64_t>(sizeof block_header));
-    start += space_of(block.bytes);
+    writer.add(&block_header, sizeof block_header);
+    writer.add(block.memory, block.bytes);
+    writer.add(padding, space_of(block.bytes) - sizeof block_header - block.bytes);
   }
+  writer.flush();
 }
 
 }  // namespace quire

@@ -11,9 +11,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "large_page_mapping.h"
 #include "model_config.h"
 #include "thread_pool.h"
 
@@ -27,9 +30,14 @@ class PackedCache {
   PackedCache(const PackedCache&) = delete;
   PackedCache& operator=(const PackedCache&) = delete;
 
-  // The next block, from the file to where it belongs. False when it is not there as it was written: then the
-  // caller packs it. The memory stays until finish().
-  bool read(void* memory, size_t bytes, ThreadPool& pool);
+  // Where the next block lies: in the file as it is mapped, for as long as this object, or in memory that
+  // `allocate` gave for it. `is_packed` is false when the file has no such block: then the caller packs it there.
+  // The memory stays until finish().
+  struct Place {
+    void* memory;
+    bool is_packed;
+  };
+  Place next(size_t bytes, const std::function<void*(size_t)>& allocate, ThreadPool& pool);
   // After the last block. Writes the file anew unless every block came from it.
   void finish(ThreadPool& pool);
   // After finish(): what became of the file, for whoever asked for it. Empty when no block was asked for.
@@ -41,11 +49,16 @@ class PackedCache {
     size_t bytes;
   };
   void open_file();
+  void map_file();
+  void* find_mapped(int64_t start, size_t bytes, ThreadPool& pool) const;
+  bool read(void* memory, int64_t start, size_t bytes, ThreadPool& pool) const;
   void write(ThreadPool& pool) const;
   void write_blocks(int file, ThreadPool& pool) const;
 
   const PackedCacheOptions options_;
   int file_ = -1;
+  std::optional<LargePageMapping> mapping_;  // of the file, where that is as fast as memory
+  int64_t mapped_bytes_ = 0;
   int64_t end_;          // of the blocks so far
   std::string problem_;  // with the file as it was found
   std::vector<Block> blocks_;

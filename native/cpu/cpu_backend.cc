@@ -114,6 +114,9 @@ class CpuBackend : public Backend {
     placed_.emplace_back(memory, bytes);
     return memory;
   }
+  PackedCache::Place next_packed(size_t bytes) {
+    return packed_cache_.next(bytes, [this](size_t count) { return place_memory(count); }, pool_);
+  }
   void pack_rounded(const TilePacker& packer, const Tensor& part, int64_t first_row, int bits);
   Tensor place_in_rows(const Tensor& host, int bits);
 
@@ -127,9 +130,8 @@ class CpuBackend : public Backend {
 Tensor CpuBackend::place(const Tensor& host) {
   const bool is_matrix = host.rows > 1;
   if (is_matrix && !is_integer(host.dtype) && ops_ != &reference_ops()) {
-    const size_t bytes = panel_bytes(host);
-    void* memory = place_memory(bytes);
-    if (!packed_cache_.read(memory, bytes, pool_)) pack_panels(host, memory, pool_);
+    const auto [memory, is_packed] = next_packed(panel_bytes(host));
+    if (!is_packed) pack_panels(host, memory, pool_);
     return panels_at(host, memory);
   }
   return is_integer(host.dtype) && rounds_activations_ ? place_stacked({host}, 0) : host;
@@ -149,9 +151,9 @@ Tensor CpuBackend::place_stacked(const std::vector<Tensor>& parts, int rounded_b
   const int bits = rounded_bits > 0 ? rounded_bits : bits_of(shape.dtype);
   const bool has_zeros = rounded_bits == 0 && std::any_of(parts.begin(), parts.end(), needs_zeros);
   TilePacker packer(shape, bits, has_zeros);
-  void* memory = place_memory(packer.bytes());
+  const auto [memory, is_packed] = next_packed(packer.bytes());
   packer.start(memory);
-  if (packed_cache_.read(memory, packer.bytes(), pool_)) return packer.tiles();
+  if (is_packed) return packer.tiles();
   int64_t first_row = 0;
   for (const Tensor& part : parts) {
     if (rounded_bits > 0) {
