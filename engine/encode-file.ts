@@ -10,7 +10,7 @@ const minTokens = 16;
 /** At most maxTokens, and what the model takes in. Throws ModelError when the text is too short. */
 export async function encodeFile(folder: string, text: string, maxTokens: number): Promise<Int32Array> {
   const { config, modelPath } = await loadModel(folder, { loadFormat: 'auto' });
-  const { path } = findTokenizer(modelPath, { bytesInstead: false, vocabSize: config.vocabSize });
+  const { path } = findTokenizer(modelPath, null);
   const encoding = await Tokenizer.fromFile(path).encode(text, null, { addSpecialTokens: true });
   const ids = encoding.getIds().slice(0, Math.min(maxTokens, config.maxPositionEmbeddings));
   if (ids.length < minTokens) {

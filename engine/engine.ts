@@ -82,7 +82,7 @@ interface Wanted {
   wantsHiddenState?: boolean;
 }
 
-/** Milliseconds. The thread and the weights are one after the other, beside the tokenizer. */
+/** Milliseconds. Headers, thread and weights are one after the other, beside the tokenizer. */
 export interface StartupTimes {
   headers: number;
   engineThread: number;
@@ -90,9 +90,19 @@ export interface StartupTimes {
   tokenizer: number;
 }
 
+type Startup = Omit<StartupTimes, 'tokenizer'> & { tokenizer: Promise<number> };
+
 async function timed<T>(work: Promise<T>): Promise<{ result: T; ms: number }> {
   const startMs = nowMs();
   return { result: await work, ms: nowMs() - startMs };
+}
+
+/** The headers alone. */
+async function readModels(
+  options: EngineOptions,
+): Promise<{ model: LoadedModel; draft: LoadedModel | null }> {
+  const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
+  return { model, draft: await loadDraftModel(options, model) };
 }
 
 /** int64 wrapped to its two words. */
@@ -104,7 +114,7 @@ function seedWords(seed: bigint): readonly [number, number] {
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly control: EngineControl;
-  readonly startup: StartupTimes;
+  readonly #startup: Startup;
   /** What became of options.packedCache; null when it was not asked for, or no weights are packed. */
   readonly packedCache: PackedCacheReport | null;
   readonly #prompts: PromptPool;
@@ -130,39 +140,50 @@ export class Engine implements EngineApi {
    * line.
    */
   static async open(options: EngineOptions): Promise<Engine> {
+    const engine = await Engine.begin(options);
+    await engine.ready();
+    return engine;
+  }
+
+  /** The same up to where all is known of the engine, but prompts wait for `ready`. */
+  static async begin(options: EngineOptions): Promise<Engine> {
     if (options.blockSize !== undefined && ![8, 16, 32].includes(options.blockSize)) {
       throw new ModelError(`blockSize: found ${options.blockSize}, allowed 8, 16, 32`);
     }
     const startMs = nowMs();
-    const model = await loadModel(options.model, { loadFormat: options.loadFormat ?? 'auto' });
-    const draft = await loadDraftModel(options, model);
-    const headersMs = nowMs() - startMs;
+    const reading = timed(readModels(options));
     let onStep: (output: StepOutput) => void = () => {};
     // The engine thread reads the weights while the tokenizer is made ready.
-    const [started, text] = await Promise.allSettled([
-      timed(
-        EnginePort.start(
-          threadOptions(options, model, draft),
-          new URL('./engine-thread.js', import.meta.url),
-          (output) => onStep(output),
+    const [read, started, text] = await Promise.allSettled([
+      reading,
+      reading.then(({ result: { model, draft } }) =>
+        timed(
+          EnginePort.start(
+            threadOptions(options, model, draft),
+            new URL('./engine-thread.js', import.meta.url),
+            (output) => onStep(output),
+          ),
         ),
       ),
-      timed(openText(options, model)),
+      openText(
+        options,
+        reading.then(({ result }) => result.model),
+      ),
     ]);
-    if (started.status === 'fulfilled' && text.status === 'fulfilled') {
+    if (read.status === 'fulfilled' && started.status === 'fulfilled' && text.status === 'fulfilled') {
       const { port, ready } = started.value.result;
-      const engine = new Engine(options, model, text.value.result, port, ready, {
-        headers: headersMs,
+      const engine = new Engine(options, read.value.result.model, text.value, port, ready, {
+        headers: read.value.ms,
         engineThread: started.value.ms - ready.openMs,
         weights: ready.openMs,
-        tokenizer: text.value.ms,
+        tokenizer: text.value.prompts.ready.then(() => nowMs() - startMs),
       });
       onStep = (output) => engine.#onStep(output);
       return engine;
     }
     if (started.status === 'fulfilled') await started.value.result.port.close();
-    if (text.status === 'fulfilled') await text.value.result.prompts.close();
-    throw [text, started].find((part) => part.status === 'rejected')?.reason;
+    if (text.status === 'fulfilled') await text.value.prompts.close();
+    throw [read, text, started].find((part) => part.status === 'rejected')?.reason;
   }
 
   private constructor(
@@ -171,9 +192,11 @@ export class Engine implements EngineApi {
     { prompts, tokens }: { prompts: PromptPool; tokens: TokenBytes },
     port: EnginePort,
     ready: EngineReady,
-    startup: StartupTimes,
+    startup: Startup,
   ) {
-    this.startup = startup;
+    this.#startup = startup;
+    // Whoever waits for `ready` hears of it.
+    startup.tokenizer.catch(() => {});
     this.packedCache = ready.packedCache;
     this.#prompts = prompts;
     this.#tokens = tokens;
@@ -208,6 +231,16 @@ export class Engine implements EngineApi {
       this.#inFlight.endAll('error');
       this.control.end(new EngineEndedError('the engine has ended'));
     });
+  }
+
+  /** Rejects with one clear line, and then the engine is closed. */
+  async ready(): Promise<StartupTimes> {
+    try {
+      return { ...this.#startup, tokenizer: await this.#startup.tokenizer };
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
   }
 
   get died(): Promise<Error> {

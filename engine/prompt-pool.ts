@@ -37,6 +37,8 @@ export class PromptPool {
   readonly #pool: Tinypool;
   readonly #source: TemplateSource;
   readonly #timeoutMs: number;
+  /** One worker was tried. Rejects with ModelError in one line when the tokenizer is broken. */
+  readonly ready: Promise<void>;
 
   private constructor(
     source: TemplateSource,
@@ -51,19 +53,21 @@ export class PromptPool {
       maxThreads: threads,
       concurrentTasksPerWorker: 1,
     });
+    this.ready = this.encodeText('quire', true).then(
+      () => {},
+      async (error: Error) => {
+        // Or it would start the next worker, to fail like this one.
+        await this.close();
+        throw new ModelError(`${tokenizer.path} cannot be used: ${error.message}`);
+      },
+    );
+    // Whoever waits for it hears of it too.
+    this.ready.catch(() => {});
   }
 
-  /** Starts the workers and tries one, so that a broken tokenizer fails here in one line. */
-  static async create(options: PromptPoolOptions): Promise<PromptPool> {
-    const source = await readTemplate(options.modelPath, options.chatTemplate);
-    const pool = new PromptPool(source, options);
-    try {
-      await pool.encodeText('quire', true);
-    } catch (error) {
-      await pool.close();
-      throw new ModelError(`${options.tokenizer.path} cannot be used: ${(error as Error).message}`);
-    }
-    return pool;
+  /** Starts the workers; `ready` tells when one can be used. */
+  static async start(options: PromptPoolOptions): Promise<PromptPool> {
+    return new PromptPool(await readTemplate(options.modelPath, options.chatTemplate), options);
   }
 
   /** Jinja text; null when the model has none. */

@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JsonObject, parseJsonObject } from './json-fields.ts';
+import { withoutMerges } from './merges.ts';
 import { ModelError } from './model-error.ts';
 import { characterOfByte } from './token-bytes.ts';
 
@@ -14,27 +15,27 @@ export interface TokenizerFile {
   text: string | null;
 }
 
+const pathIn = (modelPath: string) => join(modelPath, 'tokenizer.json');
+
+export const hasTokenizer = (modelPath: string) => existsSync(pathIn(modelPath));
+
 /**
- * `bytesInstead`: a folder without the file gets one token per byte, which dummy weights do with. Throws ModelError
- * when there is none.
+ * `bytesInstead`: a folder without the file gets one token per byte, of a vocabulary of so many, which dummy
+ * weights do with. Throws ModelError when there is none.
  */
-export function findTokenizer(
-  modelPath: string,
-  { bytesInstead, vocabSize }: { bytesInstead: boolean; vocabSize: number },
-): TokenizerFile {
-  const path = join(modelPath, 'tokenizer.json');
-  if (existsSync(path)) return { path, text: null };
-  if (!bytesInstead) throw new ModelError(`${modelPath} has no tokenizer.json`);
-  return { path: 'the tokenizer of bytes', text: JSON.stringify(byteTokenizer(vocabSize)) };
+export function findTokenizer(modelPath: string, bytesInstead: number | null): TokenizerFile {
+  if (hasTokenizer(modelPath)) return { path: pathIn(modelPath), text: null };
+  if (bytesInstead === null) throw new ModelError(`${modelPath} has no tokenizer.json`);
+  return { path: 'the tokenizer of bytes', text: JSON.stringify(byteTokenizer(bytesInstead)) };
 }
 
 export async function tokenizerText({ path, text }: TokenizerFile): Promise<string> {
   return text ?? (await readFile(path, 'utf8'));
 }
 
-/** Throws ModelError when it is not JSON. */
-export async function readTokenizer(file: TokenizerFile): Promise<JsonObject> {
-  return parseJsonObject(await tokenizerText(file), file.path);
+/** Without the merges, which turning tokens into text never needs. Throws ModelError when it is not JSON. */
+export async function readVocabulary({ path, text }: TokenizerFile): Promise<JsonObject> {
+  return parseJsonObject(text ?? withoutMerges(await readFile(path)), path);
 }
 
 /** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them, as " t256". */

@@ -48,7 +48,7 @@ LargePageMapping::LargePageMapping(int file, size_t bytes) : reserved_bytes_(byt
   if (madvise(data, bytes, kPopulateRead) != 0) return;
   // The last page may be a small part of a large one.
   const size_t large = bytes / kPage * kPage;
-  if (large > 0 && bytes_in_large_pages(data) >= large / 4 * 3) data_ = static_cast<const char*>(data);
+  if (large > 0 && bytes_in_large_pages(data) >= large / 2) data_ = static_cast<const char*>(data);
 }
 
 LargePageMapping::~LargePageMapping() {

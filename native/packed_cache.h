@@ -31,8 +31,8 @@ class PackedCache {
   PackedCache& operator=(const PackedCache&) = delete;
 
   // Where the next block lies: in the file as it is mapped, for as long as this object, or in memory that
-  // `allocate` gave for it. `is_packed` is false when the file has no such block: then the caller packs it there.
-  // The memory stays until finish().
+  // `allocate` gave for it. `is_packed` is false when the file has no such block: then the caller packs it
+  // there. The memory stays until finish().
   struct Place {
     void* memory;
     bool is_packed;

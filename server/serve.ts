@@ -4,23 +4,21 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pino, { type Logger } from 'pino';
-import pretty from 'pino-pretty';
 import {
   Encoder,
   Engine,
+  type EngineObserver,
   type EngineOptions,
   findBackend,
   findCudaDevices,
-  type RequestRecord,
 } from '../engine/engine.ts';
 import { resolveModel } from '../engine/hub.ts';
 import type { App } from './app.ts';
 import { banner } from './banner.ts';
 import type { AppOptions } from './context.ts';
-import { Metrics } from './metrics.ts';
+import type { Metrics } from './metrics.ts';
 import { helpOf, OptionError, type OptionValues, readOptions, serveOptions } from './options.ts';
 import { logRequest } from './request-log.ts';
-import { findSpeculation } from './speculative-config.ts';
 
 /** The package's own folder: two up from dist/server/, one up from server/. */
 export const packageRoot = (() => {
@@ -55,14 +53,22 @@ function shippedModel(): string {
   return join(models, name);
 }
 
-function createLogger(values: OptionValues): Logger {
+async function createLogger(values: OptionValues): Promise<Logger> {
   const format = values['log-format'];
   const isPretty = format === 'pretty' || (format === 'auto' && process.stdout.isTTY === true);
   const level = values['log-level'] as string;
-  return isPretty ? pino({ level }, pretty({ colorize: process.stdout.isTTY, sync: true })) : pino({ level });
+  if (!isPretty) return pino({ level });
+  const { default: pretty } = await import('pino-pretty');
+  return pino({ level }, pretty({ colorize: process.stdout.isTTY, sync: true }));
 }
 
 /** Downloads a draft model that is not here yet. */
+async function speculationOf(text: string | null): Promise<EngineOptions['speculation']> {
+  if (text === null) return null;
+  const { findSpeculation } = await import('./speculative-config.ts');
+  return findSpeculation(text, (line) => process.stderr.write(line));
+}
+
 export async function toEngineOptions(values: OptionValues, modelPath: string): Promise<EngineOptions> {
   const template = values['chat-template'] as string | null;
   if (template !== null && !existsSync(template))
@@ -95,9 +101,7 @@ export async function toEngineOptions(values: OptionValues, modelPath: string): 
     threads: values.threads as number | null,
     cpuAffinity: values['cpu-affinity'] as string | null,
     seed: values.seed as number | null,
-    speculation: await findSpeculation(values['speculative-config'] as string | null, (line) =>
-      process.stderr.write(line),
-    ),
+    speculation: await speculationOf(values['speculative-config'] as string | null),
     cpuVariant: values.cpu === 'auto' ? null : (values.cpu as 'avx2'),
     chatTemplate: template === null ? null : readFileSync(template, 'utf8'),
   };
@@ -145,6 +149,19 @@ function explainBackend(asked: EngineOptions['backend'], logger: Logger): void {
   const gpus = findCudaDevices();
   if (!gpus.isBuilt || findBackend(gpus) === 'cuda') return;
   logger.info(`running on the CPU: ${gpus.problem || 'no GPU here is supported'}`);
+}
+
+/** Finished requests are logged where there is a logger. */
+function observerOf(metrics: Metrics, logger: Logger | null): EngineObserver {
+  return {
+    onStep: metrics.onStep.bind(metrics),
+    onFirstToken: metrics.onFirstToken.bind(metrics),
+    onInterToken: metrics.onInterToken.bind(metrics),
+    onFinished: (record) => {
+      metrics.onFinished(record);
+      if (logger !== null) logRequest(logger, record);
+    },
+  };
 }
 
 async function loadAdapters(engine: Engine, modules: string[], modelNames: string[]): Promise<void> {
@@ -196,7 +213,7 @@ async function listen({ fastify }: App, values: OptionValues): Promise<string> {
 export async function runServe(args: readonly string[]): Promise<number> {
   const importsMs = performance.now();
   const { model, values } = readOptions(args, process.env);
-  const logger = createLogger(values);
+  const logger = await createLogger(values);
   const named = model ?? shippedModel();
   const defaultName = model ?? basename(named);
   const modelPath = await resolveModel(named, process.env, (line) => process.stderr.write(line));
@@ -205,21 +222,16 @@ export async function runServe(args: readonly string[]): Promise<number> {
       ? (values['served-model-name'] as string[])
       : [defaultName];
   const options = await toEngineOptions(values, modelPath);
-  const metrics = new Metrics(names[0], options.maxModelLen ?? 1_000_000);
-  const observer = {
-    onStep: metrics.onStep.bind(metrics),
-    onFirstToken: metrics.onFirstToken.bind(metrics),
-    onInterToken: metrics.onInterToken.bind(metrics),
-    onFinished: (record: RequestRecord) => {
-      metrics.onFinished(record);
-      if (values['disable-log-requests'] !== true) logRequest(logger, record);
-    },
-  };
-  // The routes are loaded while the engine thread reads the weights.
-  const [engine, { buildApp }] = await Promise.all([
-    Engine.open({ ...options, observer }),
+  // Complete before the first request: the metrics are loaded as the routes are, while the engine's threads
+  // read the weights and the tokenizer.
+  const observer: EngineObserver = {};
+  const [engine, { Metrics }, { buildApp }] = await Promise.all([
+    Engine.begin({ ...options, observer }),
+    import('./metrics.ts'),
     import('./app.ts'),
   ]);
+  const metrics = new Metrics(names[0], options.maxModelLen ?? 1_000_000);
+  Object.assign(observer, observerOf(metrics, values['disable-log-requests'] === true ? null : logger));
   await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
   if (options.speculation != null) metrics.setSpeculation(options.speculation.numSpeculativeTokens);
@@ -232,8 +244,10 @@ export async function runServe(args: readonly string[]): Promise<number> {
     engine,
     toAppOptions(values, { servedModelNames: names, encoders, metrics, logger }),
   );
+  const routesMs = performance.now() - openedMs;
+  const startup = await engine.ready();
   const url = await listen(app, values);
-  logStartup(logger, { imports: importsMs, ...engine.startup, routes: performance.now() - openedMs });
+  logStartup(logger, { imports: importsMs, ...startup, routes: routesMs });
   explainPackedCache(engine, options.packedCache ?? null, logger);
   explainBackend(options.backend, logger);
   process.stdout.write(banner(engine.description, names[0], url, values));

@@ -36,7 +36,7 @@ function checkLength(asked: number | null, { config }: LoadedModel): void {
  */
 async function checkTokens(model: LoadedModel, draft: LoadedModel, bytesInstead: boolean): Promise<void> {
   const files = [model, draft].map(({ modelPath, config }) =>
-    findTokenizer(modelPath, { bytesInstead, vocabSize: config.vocabSize }),
+    findTokenizer(modelPath, bytesInstead ? config.vocabSize : null),
   );
   const texts = await Promise.all(files.map(tokenizerText));
   if (texts[0] === texts[1]) return;

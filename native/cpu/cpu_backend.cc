@@ -115,7 +115,8 @@ class CpuBackend : public Backend {
     return memory;
   }
   PackedCache::Place next_packed(size_t bytes) {
-    return packed_cache_.next(bytes, [this](size_t count) { return place_memory(count); }, pool_);
+    return packed_cache_.next(
+        bytes, [this](size_t count) { return place_memory(count); }, pool_);
   }
   void pack_rounded(const TilePacker& packer, const Tensor& part, int64_t first_row, int bits);
   Tensor place_in_rows(const Tensor& host, int bits);

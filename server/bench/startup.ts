@@ -40,11 +40,11 @@ interface StartTimes {
 /** The order of the report, and what each is called there. */
 const phases: Array<[key: keyof StartTimes, name: string]> = [
   ['imports', 'process and imports'],
-  ['headers', 'config and headers'],
+  ['headers', 'config and headers (1)'],
   ['engineThread', 'engine thread (1)'],
   ['weights', 'weights and buffers (1)'],
   ['tokenizer', 'tokenizer (2), beside (1)'],
-  ['routes', 'routes and listening'],
+  ['routes', 'routes (1)'],
   ['listening', 'start to listening'],
   ['request', 'request for one token'],
   ['firstToken', 'start to first token'],

@@ -22,11 +22,11 @@ it('bench startup starts servers with the flags it was given and reports every p
   );
   expect([...times.keys()]).toEqual([
     'process and imports',
-    'config and headers',
+    'config and headers (1)',
     'engine thread (1)',
     'weights and buffers (1)',
     'tokenizer (2), beside (1)',
-    'routes and listening',
+    'routes (1)',
     'start to listening',
     'request for one token',
     'start to first token',

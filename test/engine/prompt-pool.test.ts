@@ -17,8 +17,8 @@ describe.skipIf(!hasStories)('the prompt pool', () => {
   afterEach(async () => pool?.close());
 
   async function open(chatTemplate: string | null, timeoutMs?: number): Promise<PromptPool> {
-    const tokenizer = findTokenizer(storiesFolder, { bytesInstead: false, vocabSize: 512 });
-    pool = await PromptPool.create({ modelPath: storiesFolder, tokenizer, chatTemplate, timeoutMs });
+    const tokenizer = findTokenizer(storiesFolder, null);
+    pool = await PromptPool.start({ modelPath: storiesFolder, tokenizer, chatTemplate, timeoutMs });
     return pool;
   }
 

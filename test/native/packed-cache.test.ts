@@ -14,6 +14,7 @@ import { runCli, runCliInLittleRoom } from '../end-to-end/server-process.ts';
 import { forward, forwardOptions, openForForward } from './forward.ts';
 
 const golden = fileURLToPath(new URL('../golden/awq', import.meta.url));
+const demo = fileURLToPath(new URL('../../models/quire-demo', import.meta.url));
 const tokenIds = [5, 9, 2, 7, 11, 3, 8];
 
 describe('packed weights in a file', () => {
@@ -91,6 +92,20 @@ describe('packed weights in a file', () => {
     expect(repaired.report?.text).toMatch(problem);
     expect(repaired.logits).toEqual(logits);
     expect(await open('auto')).toEqual({ logits, report: isRead() });
+  });
+
+  it('is read where it lies when it is as large as the pages of the system, and repaired there', async () => {
+    await cp(demo, folder, { recursive: true });
+    const overrides = { quantization: 'int8' } as const;
+    const { logits } = await open(null, overrides);
+    await open('auto', overrides);
+    expect(statSync(file).size).toBeGreaterThan(2 << 20);
+    expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
+    await writeFile(file, flipped(readFileSync(file), statSync(file).size >> 1));
+    const repaired = await open('auto', overrides);
+    expect(repaired.report?.text).toMatch(/is damaged \(1 of \d+ matrices\)/);
+    expect(repaired.logits).toEqual(logits);
+    expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
   });
 
   it.each([
