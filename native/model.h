@@ -54,6 +54,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const char* description() const { return backend_->description(); }
   PackedCacheReport packed_cache() const { return backend_->packed_cache(); }
+  std::shared_ptr<ThreadPool> pool() const { return backend_->pool(); }
   int64_t weight_bytes() const { return weights_.bytes(); }
   int64_t kv_bytes_per_block() const;
   int64_t workspace_bytes() const;
