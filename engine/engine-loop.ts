@@ -32,6 +32,8 @@ export interface EngineLoopOptions extends SchedulerLimits {
   maxLoras: number;
   vocabSize: number;
   hiddenSize: number;
+  /** While more requests than this run, nothing is guessed. */
+  maxDraftedRequests: number;
 }
 
 /** A step waits for masks for this part of the time that the one before took, and for 2 ms at least. */
@@ -50,6 +52,7 @@ export class EngineLoop {
   readonly #scheduler: Scheduler;
   readonly #matchers: MatcherApi;
   readonly #drafter: Drafter | null;
+  readonly #maxDraftedRequests: number;
   /** A step is planned while the one before runs. A draft needs the newest token, so then none is. */
   readonly #runsAhead: boolean;
   readonly #requests = new Map<number, Request>();
@@ -73,6 +76,7 @@ export class EngineLoop {
   ) {
     this.#model = model;
     this.#drafter = drafter;
+    this.#maxDraftedRequests = options.maxDraftedRequests;
     this.#runsAhead = model.isAsync && drafter === null;
     this.#nowMs = nowMs;
     this.#matchers = matchers;
@@ -175,11 +179,13 @@ export class EngineLoop {
     const startMs = this.#nowMs();
     const wanted: WantedDraft[] = [];
     let { numSpareMasks } = this.#scheduler;
+    // Rows that may be in vain are cheap only while a step waits for its weights.
+    const maxTokens = this.#scheduler.numRunning > this.#maxDraftedRequests ? 0 : drafter.maxTokens;
     for (const request of this.#scheduler.running) {
       const isHeld = request.spec.grammar !== null;
       // Its matcher knows its draft already.
       if (isHeld && request.numHeldTokens > 0 && !this.#matchers.takesDraft(request)) continue;
-      const most = draftLimit(request, drafter.maxTokens, numSpareMasks);
+      const most = draftLimit(request, maxTokens, numSpareMasks);
       request.draft([]);
       const limit = this.#scheduler.reserveForDraft(request, most);
       if (limit === 0) continue;

@@ -6,7 +6,7 @@ import type { EngineThreadOptions } from './messages.ts';
 import { ModelError } from './model-error.ts';
 import type { LoadedModel } from './model-files.ts';
 import { type Backend, type CudaDevices, findCudaDevices, type NativeModelOptions } from './native.ts';
-import { packedCacheOf } from './packed-cache.ts';
+import { draftFileOf, packedCacheOf } from './packed-cache.ts';
 import type { SpeculativeConfig } from './speculation/speculative-config.ts';
 
 export interface EngineOptions {
@@ -68,7 +68,7 @@ export interface EngineOptions {
   maxLoraRank?: number;
   /**
    * File that the model's packed weights are kept in for the next start (CPU), or `auto` for one beside it; null,
-   * the default, keeps none.
+   * the default, keeps none. A draft model's are kept beside that one, or in a file with `.draft` behind its name.
    */
   packedCache?: string | null;
   /** Threads that compute; null is one per core. */
@@ -188,15 +188,13 @@ export function threadOptions(
     maxLogprobs: options.maxLogprobs ?? 20,
     maxLoras: options.maxLoras ?? 4,
   };
-  const openable = (loaded: LoadedModel, itsLimits: Limits) => ({
-    config: loaded.config,
-    files: loaded.files,
-    options: nativeOptions(options, loaded, backend, itsLimits),
-  });
+  const openable = (loaded: LoadedModel, itsLimits: Limits) => {
+    const native = nativeOptions(options, loaded, backend, itsLimits);
+    const asked = backend === 'cpu' ? (options.packedCache ?? null) : null;
+    native.packedCache = packedCacheOf(loaded === draft ? draftFileOf(asked) : asked, loaded, native);
+    return { config: loaded.config, files: loaded.files, options: native };
+  };
   const main = openable(model, limits);
-  // A draft model is small, and its file would be in the way of this one's.
-  if (backend === 'cpu')
-    main.options.packedCache = packedCacheOf(options.packedCache ?? null, model, main.options);
   return {
     model: backend === 'null' ? null : main,
     draftModel: draft === null ? null : openable(draft, draftLimits(limits)),

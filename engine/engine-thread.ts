@@ -10,7 +10,7 @@ import type { EngineThreadOptions, FromEngine, ToEngine } from './messages.ts';
 import { type NativeModel, openNativeModel } from './native.ts';
 import { NullModel } from './null-model.ts';
 import type { Drafter } from './speculation/drafter.ts';
-import { openDrafter } from './speculation/open-drafter.ts';
+import { makeDrafter, openDraftModel } from './speculation/open-drafter.ts';
 
 const inboxWord = 0;
 const heartbeatWord = 1;
@@ -25,10 +25,11 @@ const { port, options } = workerData as { port: MessagePort; options: EngineThre
 const signals = new Int32Array(options.signals);
 const blocksPerSeq = Math.ceil(options.maxModelLen / options.blockSize);
 
-function openModel(): NativeModel {
+/** Both compute in turns, so one set of threads is enough for them. */
+function openModel(draftModel: NativeModel | null): NativeModel {
   if (options.model === null)
     return new NullModel({ ...options, maxBlocksPerSeq: blocksPerSeq }, options.nullStepMs);
-  return openNativeModel(options.model.config, options.model.files, options.model.options);
+  return openNativeModel(options.model.config, options.model.files, options.model.options, draftModel);
 }
 
 /** What the KV cache may take: of a GPU nearly all that is left, of the host's memory a part. */
@@ -74,8 +75,9 @@ function post(message: FromEngine): void {
 function start(): EngineLoop {
   const startMs = nowMs();
   // First, so that the model finds on a GPU what it leaves free.
-  const drafter = openDrafter(options);
-  const model = openModel();
+  const draftModel = openDraftModel(options);
+  const model = openModel(draftModel);
+  const drafter = makeDrafter(options, draftModel);
   const { weightBytes, kvBytesPerBlock } = memoryOf(model, drafter);
   const numBlocks = countBlocks(model, kvBytesPerBlock);
   model.allocateKvCache(numBlocks + 1);
@@ -84,7 +86,7 @@ function start(): EngineLoop {
     type: 'ready',
     description: model.description,
     openMs: nowMs() - startMs,
-    packedCache: model.packedCache,
+    packedCaches: [model, draftModel].flatMap((opened) => opened?.packedCache ?? []),
     weightBytes,
     kvCacheBytes: (numBlocks + 1) * kvBytesPerBlock,
     numBlocks,
@@ -92,7 +94,9 @@ function start(): EngineLoop {
     maxModelLen: options.maxModelLen,
   });
   const matchers = new Matchers(signals, options.vocabSize);
-  return new EngineLoop(model, { ...options, numBlocks: numBlocks + 1 }, matchers, nowMs, drafter);
+  const maxDraftedRequests = options.speculation?.disableByBatchSize ?? Number.POSITIVE_INFINITY;
+  const loopOptions = { ...options, numBlocks: numBlocks + 1, maxDraftedRequests };
+  return new EngineLoop(model, loopOptions, matchers, nowMs, drafter);
 }
 
 /** Hands every waiting message to the loop; false when one says stop. */

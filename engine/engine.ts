@@ -115,8 +115,11 @@ export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly control: EngineControl;
   readonly #startup: Startup;
-  /** What became of options.packedCache; null when it was not asked for, or no weights are packed. */
-  readonly packedCache: PackedCacheReport | null;
+  /**
+   * What became of options.packedCache, for the draft model last; empty when it was not asked for, or nothing
+   * is packed.
+   */
+  readonly packedCaches: readonly PackedCacheReport[];
   readonly #prompts: PromptPool;
   readonly #tokens: TokenBytes;
   readonly #port: EnginePort;
@@ -197,7 +200,7 @@ export class Engine implements EngineApi {
     this.#startup = startup;
     // Whoever waits for `ready` hears of it.
     startup.tokenizer.catch(() => {});
-    this.packedCache = ready.packedCache;
+    this.packedCaches = ready.packedCaches;
     this.#prompts = prompts;
     this.#tokens = tokens;
     this.#port = port;

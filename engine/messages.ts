@@ -140,7 +140,7 @@ export type FromEngine =
       description: string;
       /** What opening the model and its KV cache took. */
       openMs: number;
-      packedCache: PackedCacheReport | null;
+      packedCaches: PackedCacheReport[];
       weightBytes: number;
       kvCacheBytes: number;
       numBlocks: number;

@@ -269,7 +269,12 @@ export interface CpuRoofs {
 interface Addon {
   findDevices?(): Omit<CudaDevices, 'isBuilt'>;
   cpuFeatures(): CpuFeatures;
-  openModel(config: ModelConfig, files: ModelFiles, options: NativeModelOptions): NativeModel;
+  openModel(
+    config: ModelConfig,
+    files: ModelFiles,
+    options: NativeModelOptions,
+    beside: NativeModel | null,
+  ): NativeModel;
 }
 
 /** The CPU's own. */
@@ -319,10 +324,12 @@ export function findCudaDevices(): CudaDevices {
   }
 }
 
+/** On a CPU it computes with the threads of `beside`, a model whose steps never overlap with its own. */
 export function openNativeModel(
   config: ModelConfig,
   files: ModelFiles,
   options: NativeModelOptions,
+  beside: NativeModel | null = null,
 ): NativeModel {
-  return loadAddon(options.backend).openModel(config, files, options);
+  return loadAddon(options.backend).openModel(config, files, options, beside);
 }

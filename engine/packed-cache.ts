@@ -13,6 +13,11 @@ const maxSamples = 512;
 
 type TileOptions = Pick<NativeModelOptions, 'dtype' | 'quantization' | 'roundsActivations'>;
 
+/** What is asked for a draft model where this is for the main one: one file would be in the other's way. */
+export function draftFileOf(asked: string | null): string | null {
+  return asked === null || asked === 'auto' ? asked : `${asked}.draft`;
+}
+
 /**
  * `asked` is a path, or `auto` for a file beside the model. Null when there is nothing to keep: nothing was
  * asked for, or the weights come from no file.

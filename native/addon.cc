@@ -257,7 +257,7 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
          InstanceMethod("close", &ModelBinding::Close)});
   }
 
-  // (config, files, options)
+  // (config, files, options, a model to compute with the threads of or nothing)
   explicit ModelBinding(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelBinding>(info) {
     const Napi::Env env = info.Env();
     guarded(env, [&] {
@@ -265,8 +265,9 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
         throw Napi::TypeError::New(env, "openModel takes a config, files and options");
       }
       const ModelConfig config = read_config(info[0].As<Napi::Object>());
-      model_ = std::make_unique<Model>(config, read_files(info[1].As<Napi::Object>()),
-                                       read_options(info[2].As<Napi::Object>(), config));
+      ModelOptions options = read_options(info[2].As<Napi::Object>(), config);
+      if (info[3].IsObject()) options.pool = Unwrap(info[3].As<Napi::Object>())->model(info).pool();
+      model_ = std::make_unique<Model>(config, read_files(info[1].As<Napi::Object>()), options);
     });
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("description", model_->description());
@@ -404,7 +405,7 @@ struct AddonState {
 
 Napi::Value OpenModel(const Napi::CallbackInfo& info) {
   const auto* state = info.Env().GetInstanceData<AddonState>();
-  return state->model_class.New({info[0], info[1], info[2]});
+  return state->model_class.New({info[0], info[1], info[2], info[3]});
 }
 
 Napi::Value CpuFeatures(const Napi::CallbackInfo& info) {

@@ -33,6 +33,8 @@ class Backend {
   virtual const char* description() const = 0;
   virtual const Ops& ops() const = 0;
   virtual Executor& executor() = 0;
+  // The threads, for ModelOptions::pool of another model; null where no threads compute.
+  virtual std::shared_ptr<ThreadPool> pool() const { return nullptr; }
 
   // Rows whose logits exist at the same time: bounds memory when a whole prompt's log-probabilities are
   // wanted.

@@ -86,7 +86,7 @@
         'rules': [{
           'rule_name': 'emulate',
           'extension': 'cu',
-          'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'simt/machine.h', 'simt/simt.h', 'ops.h'],
+          'inputs': ['<!@(node -p "[\'.\', \'cuda\', \'simt\'].flatMap((d) => require(\'fs\').readdirSync(d).filter(f => f.endsWith(\'.h\')).map(f => d + \'/\' + f)).join(\' \')")'],
           'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).o'],
           'process_outputs_as_sources': 1,
           'action': [
@@ -128,7 +128,7 @@
       'rules': [{
         'rule_name': 'nvcc',
         'extension': 'cu',
-        'inputs': ['<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.h\')).map(f => \'cuda/\' + f).join(\' \')")', 'ops.h'],
+        'inputs': ['<!@(node -p "[\'.\', \'cuda\'].flatMap((d) => require(\'fs\').readdirSync(d).filter(f => f.endsWith(\'.h\')).map(f => d + \'/\' + f)).join(\' \')")'],
         'outputs': ['<(INTERMEDIATE_DIR)/<(RULE_INPUT_ROOT).o'],
         'process_outputs_as_sources': 1,
         'action': [

@@ -9,8 +9,6 @@ namespace quire {
 
 namespace {
 
-constexpr int kMostInGroup = 128;
-
 // One group; the scale is what f16 makes of it.
 float round_group(const float* x, uint8_t* q, int group, int middle) {
   const auto most = static_cast<float>(middle - 1);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "batch_checks.h"
+#include "rounded_activations.h"
 
 namespace quire {
 
@@ -79,6 +80,9 @@ Model::Model(ModelConfig config, const ModelFiles& files, const ModelOptions& op
   attention_ = buffer(tokens * q_size, activation);
   gate_up_ = buffer(tokens * 2 * inner, activation);
   activated_ = buffer(tokens * inner, activation);
+  if (backend_->has_int8_activations()) {
+    rounded_ = buffer(int8_bytes(static_cast<int64_t>(tokens), std::max(hidden, inner)), 1);
+  }
   rope_table_ = buffer(tokens * 2 * config_.rope_inv_freq.size(), sizeof(float));
   inv_freq_ = buffer(config_.rope_inv_freq.size(), sizeof(float));
   backend_->upload(inv_freq_.get(), config_.rope_inv_freq.data(), inv_freq_.bytes());
@@ -105,8 +109,8 @@ int64_t Model::kv_bytes_per_block() const {
 
 int64_t Model::workspace_bytes() const {
   size_t bytes = 0;
-  for (const auto* buffer : {&residual_, &hidden_, &qkv_, &attention_, &gate_up_, &activated_, &rope_table_,
-                             &gathered_residual_, &gathered_hidden_, &logits_, &scratch_}) {
+  for (const auto* buffer : {&residual_, &hidden_, &qkv_, &attention_, &gate_up_, &activated_, &rounded_,
+                             &rope_table_, &gathered_residual_, &gathered_hidden_, &logits_, &scratch_}) {
     bytes += buffer->bytes();
   }
   return static_cast<int64_t>(bytes + moe_.bytes()) + arena_.bytes();
@@ -249,21 +253,12 @@ StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows, int
 // The residual stream is in residual_; what the previous block adds to it is in hidden_, folded in by the
 // next norm.
 void Model::forward_layer(int layer, const StepShape& shape) {
-  const int num_tokens = shape.num_tokens;
-  const LayerWeights& weights = weights_.layers[layer];
-  const void* added = layer == 0 ? nullptr : hidden_.get();
-  float* residual = f32(residual_.get());
-  ops_.rms_norm({hidden_.get(), residual, added, &weights.input_norm, num_tokens, config_.hidden_size,
-                 config_.norm_eps},
-                executor_);
   attention_block(layer, shape);
-  ops_.rms_norm({hidden_.get(), residual, hidden_.get(), &weights.post_attention_norm, num_tokens,
-                 config_.hidden_size, config_.norm_eps},
-                executor_);
   if (config_.num_experts > 0) {
-    moe_.forward(hidden_.get(), layer, num_tokens);
+    add_and_normalise(weights_.layers[layer].post_attention_norm, hidden_.get(), nullptr, shape.num_tokens);
+    moe_.forward(hidden_.get(), layer, shape.num_tokens);
   } else {
-    mlp_block(layer, num_tokens);
+    mlp_block(layer, shape.num_tokens);
   }
 }
 
@@ -274,7 +269,11 @@ void Model::attention_block(int layer, const StepShape& shape) {
   const int64_t q_size = int64_t{config_.num_heads} * config_.head_size;
   const int64_t kv_size = int64_t{config_.num_kv_heads} * config_.head_size;
   const int64_t stride = q_size + 2 * kv_size;
-  project_side_by_side(qkv_.get(), stride, hidden_.get(), layer, weights.qkv_proj, weights.qkv_bias,
+  const Inputs inputs = add_and_normalise(
+      weights.input_norm, layer == 0 ? nullptr : hidden_.get(),
+      rounded_for(layer, {&weights.qkv_proj, &weights.q_proj, &weights.k_proj, &weights.v_proj}, num_tokens),
+      num_tokens);
+  project_side_by_side(qkv_.get(), stride, inputs, layer, weights.qkv_proj, weights.qkv_bias,
                        {Projection::kQ, Projection::kK, Projection::kV}, num_tokens);
   ops_.rope_and_cache({qkv_.get(), &cache, batch_->slot_mapping, f32(rope_table_.get()),
                        config_.qk_norm ? &weights.q_norm : nullptr,
@@ -286,19 +285,33 @@ void Model::attention_block(int layer, const StepShape& shape) {
                   config_.num_heads, config_.attention_scale, config_.sliding_windows[layer],
                   shape.num_decodes, shape.max_queries, shape.max_context_len, config_.attention_soft_cap},
                  executor_);
-  project(hidden_.get(), config_.hidden_size, attention_.get(), layer, Projection::kO, num_tokens);
+  project(hidden_.get(), config_.hidden_size, {attention_.get()}, layer, Projection::kO, num_tokens);
   if (config_.out_norms) normalise_hidden(weights.attention_out_norm, num_tokens);
 }
 
 void Model::mlp_block(int layer, int num_tokens) {
   const int64_t inner = config_.intermediate_size;
   const LayerWeights& weights = weights_.layers[layer];
-  project_side_by_side(gate_up_.get(), 2 * inner, hidden_.get(), layer, weights.gate_up_proj,
-                       weights.gate_up_bias, {Projection::kGate, Projection::kUp}, num_tokens);
+  const Inputs inputs = add_and_normalise(
+      weights.post_attention_norm, hidden_.get(),
+      rounded_for(layer, {&weights.gate_up_proj, &weights.gate_proj, &weights.up_proj}, num_tokens),
+      num_tokens);
+  project_side_by_side(gate_up_.get(), 2 * inner, inputs, layer, weights.gate_up_proj, weights.gate_up_bias,
+                       {Projection::kGate, Projection::kUp}, num_tokens);
+  const Inputs activated = {activated_.get(), rounded_for(layer, {&weights.down_proj}, num_tokens)};
   const auto activation = config_.is_gelu ? ops_.gelu_mul : ops_.silu_mul;
-  activation({activated_.get(), gate_up_.get(), num_tokens, config_.intermediate_size}, executor_);
-  project(hidden_.get(), config_.hidden_size, activated_.get(), layer, Projection::kDown, num_tokens);
+  activation({activated_.get(), gate_up_.get(), num_tokens, config_.intermediate_size, activated.rounded},
+             executor_);
+  project(hidden_.get(), config_.hidden_size, activated, layer, Projection::kDown, num_tokens);
   if (config_.out_norms) normalise_hidden(weights_.layers[layer].mlp_out_norm, num_tokens);
+}
+
+Model::Inputs Model::add_and_normalise(const Tensor& weight, const void* added, const RoundedRows* rounded,
+                                       int num_tokens) {
+  ops_.rms_norm({hidden_.get(), f32(residual_.get()), added, &weight, num_tokens, config_.hidden_size,
+                 config_.norm_eps, rounded},
+                executor_);
+  return {hidden_.get(), rounded};
 }
 
 void Model::normalise_hidden(const Tensor& weight, int num_tokens) {
@@ -307,9 +320,27 @@ void Model::normalise_hidden(const Tensor& weight, int num_tokens) {
       executor_);
 }
 
-void Model::matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
+const RoundedRows* Model::rounded_for(std::initializer_list<const Tensor*> readers, int num_rows) {
+  const Tensor* first = nullptr;
+  for (const Tensor* reader : readers) {
+    if (!*reader) continue;
+    if (first == nullptr) first = reader;
+    if (!is_tiled(reader->dtype) || reader->groups.group != first->groups.group) return nullptr;
+  }
+  rounded_rows_ = rounded_rows_at(rounded_.get(), num_rows, first->cols, first->groups.group);
+  return &rounded_rows_;
+}
+
+const RoundedRows* Model::rounded_for(int layer, std::initializer_list<const Tensor*> readers,
+                                      int num_tokens) {
+  const bool others_read = uses_adapters_ || layer == capture_layer_;
+  return others_read ? nullptr : rounded_for(readers, num_tokens);
+}
+
+void Model::matmul(void* out, int64_t out_stride, const Inputs& x, const Tensor& weight, const Tensor& bias,
                    int num_tokens, bool is_f32_out) {
-  ops_.matmul({out, x, &weight, bias ? &bias : nullptr, num_tokens, weight.cols, out_stride, is_f32_out},
+  ops_.matmul({out, x.values, &weight, bias ? &bias : nullptr, num_tokens, weight.cols, out_stride,
+               is_f32_out, x.rounded},
               executor_);
 }
 
@@ -320,27 +351,27 @@ const Tensor& Model::weight_of(int layer, Projection projection) const {
   return *weights[static_cast<int>(projection)];
 }
 
-void Model::project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
+void Model::project(void* out, int64_t out_stride, const Inputs& x, int layer, Projection projection,
                     int num_tokens) {
   const LayerWeights& w = weights_.layers[layer];
   const Tensor* const biases[] = {&w.q_bias,    &w.k_bias,  &w.v_bias,   &w.o_bias,
                                   &w.gate_bias, &w.up_bias, &w.down_bias};
   const Tensor& weight = weight_of(layer, projection);
   if (layer == capture_layer_) {
-    const float* inputs = f32(x);
+    const float* inputs = f32(x.values);
     captured_[static_cast<int>(projection)].assign(inputs, inputs + int64_t{num_tokens} * weight.cols);
   }
   matmul(out, out_stride, x, weight, *biases[static_cast<int>(projection)], num_tokens);
-  adapt(out, out_stride, x, layer, projection, num_tokens);
+  adapt(out, out_stride, x.values, layer, projection, num_tokens);
 }
 
-void Model::project_side_by_side(void* out, int64_t out_stride, const void* x, int layer,
+void Model::project_side_by_side(void* out, int64_t out_stride, const Inputs& x, int layer,
                                  const Tensor& joined, const Tensor& bias,
                                  std::initializer_list<Projection> parts, int num_tokens) {
   if (joined) matmul(out, out_stride, x, joined, bias, num_tokens);
   for (Projection part : parts) {
     if (joined) {
-      adapt(out, out_stride, x, layer, part, num_tokens);
+      adapt(out, out_stride, x.values, layer, part, num_tokens);
     } else {
       project(out, out_stride, x, layer, part, num_tokens);
     }
@@ -395,9 +426,11 @@ void Model::sample(int num_logits_rows) {
     const int32_t* wanted = batch_->logits_rows + first;
     ops_.gather_rows({residual, residual_.get(), wanted, rows, size, 4}, executor_);
     ops_.gather_rows({added, hidden_.get(), wanted, rows, size, activation}, executor_);
-    ops_.rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps}, executor_);
+    const RoundedRows* rounded = rounded_for({&weights_.lm_head}, rows);
+    ops_.rms_norm({added, residual, added, &weights_.final_norm, rows, size, config_.norm_eps, rounded},
+                  executor_);
     float* logits = f32(logits_.get()) + (options_.keep_logits ? int64_t{first} * config_.vocab_size : 0);
-    matmul(logits, config_.vocab_size, added, weights_.lm_head, Tensor{}, rows, true);
+    matmul(logits, config_.vocab_size, {added, rounded}, weights_.lm_head, Tensor{}, rows, true);
     if (config_.logit_soft_cap > 0) {
       ops_.soft_cap({logits, int64_t{rows} * config_.vocab_size, config_.logit_soft_cap}, executor_);
     }

@@ -13,6 +13,7 @@
 #include "model_config.h"
 #include "moe.h"
 #include "ops.h"
+#include "rounded_activations.h"
 #include "weights.h"
 
 namespace quire {
@@ -53,6 +54,7 @@ class Model {
   const ModelConfig& config() const { return config_; }
   const char* description() const { return backend_->description(); }
   PackedCacheReport packed_cache() const { return backend_->packed_cache(); }
+  std::shared_ptr<ThreadPool> pool() const { return backend_->pool(); }
   int64_t weight_bytes() const { return weights_.bytes(); }
   int64_t kv_bytes_per_block() const;
   int64_t workspace_bytes() const;
@@ -66,21 +68,35 @@ class Model {
   void warm_up();
   void attach_kv_cache(int num_blocks);
   DType kv_dtype() const;
+  // What a matmul reads: `values`, or the same in 8 bits where nothing but integer matmuls reads it.
+  struct Inputs {
+    const void* values;
+    const RoundedRows* rounded = nullptr;
+  };
+
   void forward(const StepShape& shape);
   void forward_layer(int layer, const StepShape& shape);
   void attention_block(int layer, const StepShape& shape);
   void mlp_block(int layer, int num_tokens);
+  // The residual stream and what is added to it, normalised: to hidden_, or to `rounded`.
+  Inputs add_and_normalise(const Tensor& weight, const void* added, const RoundedRows* rounded,
+                           int num_tokens);
   void normalise_hidden(const Tensor& weight, int num_tokens);
-  void matmul(void* out, int64_t out_stride, const void* x, const Tensor& weight, const Tensor& bias,
+  // Where the inputs of these matrices can go in 8 bits; null when one of them reads floats. Those that are
+  // empty do not count. There is room for one at a time.
+  const RoundedRows* rounded_for(std::initializer_list<const Tensor*> readers, int num_rows);
+  // The same for matrices of a layer, which adapters and `capture` read beside them, as floats.
+  const RoundedRows* rounded_for(int layer, std::initializer_list<const Tensor*> readers, int num_tokens);
+  void matmul(void* out, int64_t out_stride, const Inputs& x, const Tensor& weight, const Tensor& bias,
               int num_tokens, bool is_f32_out = false);
   const Tensor& weight_of(int layer, Projection projection) const;
   // Several with the same inputs, whose outputs lie side by side: by the joined matrix where there is one.
-  void project_side_by_side(void* out, int64_t out_stride, const void* x, int layer, const Tensor& joined,
+  void project_side_by_side(void* out, int64_t out_stride, const Inputs& x, int layer, const Tensor& joined,
                             const Tensor& bias, std::initializer_list<Projection> parts, int num_tokens);
   // What the adapters of the rows add to a projection.
   void adapt(void* out, int64_t out_stride, const void* x, int layer, Projection projection, int num_tokens);
   // matmul, and what the adapters of the rows add to it.
-  void project(void* out, int64_t out_stride, const void* x, int layer, Projection projection,
+  void project(void* out, int64_t out_stride, const Inputs& x, int layer, Projection projection,
                int num_tokens);
   // From a slot per sequence to a slot per row; whether any has one.
   bool spread_adapter_slots(int num_seqs);
@@ -113,16 +129,18 @@ class Model {
   BackendMemory attention_;   // [T, Hq D]
   BackendMemory gate_up_;     // [T, 2 I]
   BackendMemory activated_;   // [T, I]
+  BackendMemory rounded_;     // the inputs of the next matmuls in 8 bits, with a backend that rounds
   BackendMemory rope_table_;  // [T, 2 num_freqs] f32
   BackendMemory inv_freq_;    // [num_freqs] f32
   // Rows of residual_ and hidden_ whose logits are wanted, max_logits_rows of them.
   BackendMemory gathered_residual_;  // f32
   BackendMemory gathered_hidden_;
-  BackendMemory logits_;        // [max_logits_rows, V], or [T, V] with keep_logits; f32
-  BackendMemory scratch_;       // of sample
-  bool uses_adapters_ = false;  // in this step
-  int num_launched_ = 0;        // steps, not collected yet
-  int num_logits_rows_ = 0;     // of the last step
+  BackendMemory logits_;           // [max_logits_rows, V], or [T, V] with keep_logits; f32
+  BackendMemory scratch_;          // of sample
+  RoundedRows rounded_rows_ = {};  // what rounded_ holds
+  bool uses_adapters_ = false;     // in this step
+  int num_launched_ = 0;           // steps, not collected yet
+  int num_logits_rows_ = 0;        // of the last step
   int capture_layer_ = -1;
   std::vector<float> captured_[kNumProjections];
 };

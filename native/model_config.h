@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,8 @@ struct PackedCacheReport {
   std::string text;
 };
 
+class ThreadPool;
+
 struct ModelOptions {
   std::string backend;      // "cpu" or "reference"
   std::string cpu_variant;  // "" picks the best
@@ -94,7 +97,9 @@ struct ModelOptions {
   BatchSizes sizes;
   int threads;
   std::vector<int> cpu_affinity;  // the core of each thread; empty: wherever the system puts them
-  int max_loras;                  // adapter slots
+  // On the CPU, of a model whose steps never overlap with this one's: computes with its threads instead.
+  std::shared_ptr<ThreadPool> pool;
+  int max_loras;  // adapter slots
   PackedCacheOptions packed_cache;
   uint32_t seed;
   bool batch_invariant;  // a request's tokens never depend on its neighbours; always so on the CPU

@@ -17,6 +17,9 @@
 
 namespace quire {
 
+// Activations in 8 bits (rounded_activations.h), for weights in tiles.
+struct RoundedRows;
+
 // What ops run on: ThreadPool, or cuda::Stream.
 class Executor {
  protected:
@@ -34,7 +37,8 @@ struct EmbedArgs {
 
 // residual[t, :] += x[t, :] when x is given; out[t, :] = residual[t, :] / sqrt(mean(residual[t, :]^2) + eps)
 // * weight. Without a residual, out[t, :] is x normalised in the same way. out, residual, x are [T, size];
-// weight [1, size]. out may alias x.
+// weight [1, size]. out may alias x. With `rounded`, which only the CPU's ops know, the rows go there and not
+// to out, to the bit as a matmul would round what is in out.
 struct RmsNormArgs {
   void* out;
   float* residual;  // one of the two may be null
@@ -43,11 +47,13 @@ struct RmsNormArgs {
   int num_tokens;
   int size;
   float eps;
+  const RoundedRows* rounded = nullptr;
 };
 
 // out[t, n] = sum_k x[t, k] * weight[n, k] + bias[n]. x [T, K] with row stride x_stride, weight [N, K], bias
 // [1, N] or null, out [T, N] with row stride out_stride (>= N, so that several matmuls fill one buffer side
-// by side). With a weight in kF8 a row of x is rounded to e4m3 times max|x| / 448 first.
+// by side). With a weight in kF8 a row of x is rounded to e4m3 times max|x| / 448 first. A weight in tiles
+// takes its inputs from `rounded`, in its own groups, when that is given, and rounds x itself when not.
 struct MatmulArgs {
   void* out;
   const void* x;
@@ -57,6 +63,7 @@ struct MatmulArgs {
   int64_t x_stride;
   int64_t out_stride;
   bool is_f32_out = false;  // out is f32 whatever the activations are
+  const RoundedRows* rounded = nullptr;
 };
 
 // One low-rank update of one matrix (LoRA, arXiv 2106.09685): b holds B transposed and already times its
@@ -149,12 +156,14 @@ struct SoftCapArgs {
   float cap;
 };
 
-// out[t, i] = act(gate_up[t, i]) * gate_up[t, size + i]. gate_up [T, 2 * size], out [T, size].
+// out[t, i] = act(gate_up[t, i]) * gate_up[t, size + i]. gate_up [T, 2 * size], out [T, size]. `rounded` as
+// in RmsNormArgs.
 struct GatedActivationArgs {
   void* out;
   const void* gate_up;
   int num_tokens;
   int size;
+  const RoundedRows* rounded = nullptr;
 };
 
 // Which experts a token goes to (Switch Transformers, arXiv 2101.03961; Mixtral, arXiv 2401.04088). The top_k

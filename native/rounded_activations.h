@@ -1,5 +1,5 @@
-// What activations take when a matmul rounds them on their way in: the CPU's kernels and its backend agree on
-// it here.
+// Activations rounded for a matmul, by it or by the op that makes them: the CPU's kernels, its backend and
+// the model agree on it here.
 #pragma once
 
 #include <cstddef>
@@ -13,10 +13,30 @@ constexpr float kSmallestMagnitude = 1e-30f;
 // Tile registers take 16 rows at a time: memory is there for whole tiles, whatever it holds.
 inline int64_t whole_tiles(int64_t rows) { return (rows + 15) / 16 * 16; }
 
-// So many rows in 8 bits, with a scale and a sum for each group (cpu/int8_matmul.h).
+// Rows in 8 bits, in groups: row t has q[t * cols + k], of which each counts scales[t * groups + k / group],
+// and the negated sums of each group's q. A group's scale is max|x| / 127.
+struct RoundedRows {
+  int8_t* q;
+  float* scales;
+  int32_t* negated_sums;
+  int64_t cols;
+  int group;
+
+  int64_t num_groups() const { return cols / group; }
+};
+
+// What so many of them take at most.
 inline size_t int8_bytes(int64_t rows, int64_t cols) {
   constexpr int64_t kSmallestGroup = 32;
   return static_cast<size_t>(whole_tiles(rows) * (cols + cols / kSmallestGroup * 8));
+}
+
+// In int8_bytes(rows, cols) of memory.
+inline RoundedRows rounded_rows_at(void* memory, int64_t rows, int64_t cols, int group) {
+  RoundedRows made = {nullptr, static_cast<float*>(memory), nullptr, cols, group};
+  made.negated_sums = reinterpret_cast<int32_t*>(made.scales + rows * made.num_groups());
+  made.q = reinterpret_cast<int8_t*>(made.negated_sums + rows * made.num_groups());
+  return made;
 }
 
 // Numbers from one row in bf16 to the next: whole vectors, and one more, so that rows do not all fall into

@@ -26,16 +26,18 @@ constexpr size_t dtype_size(DType dtype) {
 }
 
 // Integer weights in groups of `group` inputs: weight = (q - zero) * scale, q and zero unsigned. group and
-// cols are multiples of 32. kW8 has a byte for each q. kW4 has 16 bytes for each 32 inputs of a row: byte j
-// holds input j in its low half and input 16 + j in its high half. kAwq is on its way into tiles, where
-// AutoAWQ's file has it, its rows across: words of eight numbers each, data [cols, rows / 8] and zeros
-// [cols / group, rows / 8], and half_scales instead of scales; no more than a byte is aligned.
+// cols are multiples of 32, group at most kMostInGroup. kW8 has a byte for each q. kW4 has 16 bytes for each
+// 32 inputs of a row: byte j holds input j in its low half and input 16 + j in its high half. kAwq is on its
+// way into tiles, where AutoAWQ's file has it, its rows across: words of eight numbers each, data [cols, rows
+// / 8] and zeros [cols / group, rows / 8], and half_scales instead of scales; no more than a byte is aligned.
 struct Groups {
   const float* scales = nullptr;   // [rows, cols / group], numbers that f16 has too
   const uint8_t* zeros = nullptr;  // [rows, cols / group]
   int group = 0;
   const char* half_scales = nullptr;  // of kAwq: [cols / group, rows] f16
 };
+
+constexpr int kMostInGroup = 128;
 
 // A matrix [rows, cols], row-major (a weight is [out, in]), or a vector with rows == 1. Not owned. Elements
 // are aligned to their own size, no more.

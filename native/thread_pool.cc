@@ -82,6 +82,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::reserve_workspace(size_t bytes) {
   constexpr size_t kLine = 64;
+  if (bytes <= workspace_bytes_) return;
   workspace_bytes_ = (bytes + kLine - 1) / kLine * kLine;
   workspace_.reset(static_cast<char*>(std::aligned_alloc(kLine, workspace_bytes_)));
   if (workspace_ == nullptr) throw std::bad_alloc();

@@ -31,9 +31,10 @@ class ThreadPool : public Executor {
   // Memory for what an op keeps between its loops; what it held before is lost. Grows when `bytes` is more
   // than ever before, which a reserved pool never sees.
   char* workspace(size_t bytes) {
-    if (bytes > workspace_bytes_) reserve_workspace(bytes);
+    reserve_workspace(bytes);
     return workspace_.get();
   }
+  // At least so much from now on.
   void reserve_workspace(size_t bytes);
 
   // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()), in any

@@ -1,6 +1,8 @@
 #include "weight_tiles.h"
 
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "awq_tiles.h"
 
@@ -95,6 +97,10 @@ bool needs_zeros(const Tensor& w) {
 }
 
 TilePacker::TilePacker(const Tensor& shape, int bits, bool has_zeros) : shape_(shape), has_zeros_(has_zeros) {
+  if (shape.groups.group > kMostInGroup) {
+    throw std::runtime_error("groups of " + std::to_string(shape.groups.group) +
+                             " inputs are not supported: up to " + std::to_string(kMostInGroup) + " are");
+  }
   shape_.dtype = bits == 4 ? DType::kW4Tiles : bits == 6 ? DType::kW6Tiles : DType::kW8Tiles;
 }
 

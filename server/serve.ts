@@ -137,10 +137,10 @@ function toAppOptions(values: OptionValues, given: GivenOptions): AppOptions {
 }
 
 /** What was asked for in vain is said too. */
-function explainPackedCache({ packedCache }: Engine, asked: string | null, logger: Logger): void {
+function explainPackedCaches({ packedCaches }: Engine, asked: string | null, logger: Logger): void {
   if (asked === null) return;
-  if (packedCache === null) logger.info('--packed-cache: no weights of this model are packed here');
-  else logger[packedCache.isProblem ? 'warn' : 'info'](packedCache.text);
+  if (packedCaches.length === 0) logger.info('--packed-cache: no weights of this model are packed here');
+  for (const { isProblem, text } of packedCaches) logger[isProblem ? 'warn' : 'info'](text);
 }
 
 /** A build for GPUs that found none says why the model runs on the CPU. */
@@ -248,7 +248,7 @@ export async function runServe(args: readonly string[]): Promise<number> {
   const startup = await engine.ready();
   const url = await listen(app, values);
   logStartup(logger, { imports: importsMs, ...startup, routes: routesMs });
-  explainPackedCache(engine, options.packedCache ?? null, logger);
+  explainPackedCaches(engine, options.packedCache ?? null, logger);
   explainBackend(options.backend, logger);
   process.stdout.write(banner(engine.description, names[0], url, values));
   if (!loopbackHosts.includes(values.host as string) && (values['api-key'] as string[]).length === 0) {

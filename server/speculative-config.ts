@@ -9,18 +9,21 @@ import { checked, shown, validatorOf } from './validation.ts';
 
 const maxNgram = 64;
 const ngramLength = Type.Optional(Type.Integer({ minimum: 1, maximum: maxNgram }));
-const numSpeculativeTokens = Type.Integer({ minimum: 1, maximum: maxSpeculativeTokens });
+const anyMethod = {
+  num_speculative_tokens: Type.Integer({ minimum: 1, maximum: maxSpeculativeTokens }),
+  disable_by_batch_size: Type.Optional(Type.Integer({ minimum: 1, maximum: 1 << 20 })),
+};
 
 const ngramSchema = Type.Object({
   method: Type.Literal('ngram'),
-  num_speculative_tokens: numSpeculativeTokens,
+  ...anyMethod,
   prompt_lookup_max: ngramLength,
   prompt_lookup_min: ngramLength,
 });
 const draftModelSchema = Type.Object({
   method: Type.Optional(Type.Literal('draft_model')),
   model: Type.String({ minLength: 1, maxLength: 4096 }),
-  num_speculative_tokens: numSpeculativeTokens,
+  ...anyMethod,
   max_model_len: Type.Optional(Type.Integer({ minimum: 1, maximum: 1 << 24 })),
   draft_tensor_parallel_size: Type.Optional(Type.Literal(1)),
 });
@@ -79,6 +82,7 @@ function readNgram(value: object): SpeculativeConfig {
   return {
     method: 'ngram',
     numSpeculativeTokens: fields.num_speculative_tokens,
+    disableByBatchSize: fields.disable_by_batch_size,
     promptLookupMax,
     promptLookupMin,
   };
@@ -89,6 +93,7 @@ function readDraftModel(value: object): SpeculativeConfig {
   return {
     method: 'draft_model',
     numSpeculativeTokens: fields.num_speculative_tokens,
+    disableByBatchSize: fields.disable_by_batch_size,
     model: fields.model,
     maxModelLen: fields.max_model_len ?? null,
   };

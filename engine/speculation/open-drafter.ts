@@ -1,5 +1,6 @@
 // Opens what drafts, on the engine thread.
 
+import type { BatchLayout } from '../batch.ts';
 import type { EngineThreadOptions, OpenableModel } from '../messages.ts';
 import { type NativeModel, openNativeModel } from '../native.ts';
 import { NullModel } from '../null-model.ts';
@@ -7,30 +8,40 @@ import { DraftModel } from './draft-model.ts';
 import type { Drafter } from './drafter.ts';
 import { PromptLookup } from './prompt-lookup.ts';
 
-/** Null when nothing drafts. Throws when the model cannot be opened. */
-export function openDrafter({
-  speculation,
+/** Null when no model drafts. Throws when it cannot be opened. */
+export function openDraftModel({
   model,
   draftModel,
-  vocabSize,
   blockSize,
   maxModelLen,
-}: EngineThreadOptions): Drafter | null {
-  if (speculation === null) return null;
-  if (speculation.method === 'ngram') return new PromptLookup(speculation);
-  if (draftModel === null) throw new Error('a draft model is wanted and none was loaded');
-  const { config, options } = draftModel;
-  const layout = {
+}: EngineThreadOptions): NativeModel | null {
+  if (draftModel === null) return null;
+  if (model !== null) return openNamed(draftModel);
+  return new NullModel({ ...draftModel.options, ...layoutOf(draftModel, blockSize, maxModelLen) }, 0);
+}
+
+function layoutOf({ config }: OpenableModel, blockSize: number, maxModelLen: number): BatchLayout {
+  return {
     blockSize,
     maxBlocksPerSeq: Math.ceil(maxModelLen / blockSize),
     vocabSize: config.vocabSize,
   };
-  const opened = model === null ? new NullModel({ ...options, ...layout }, 0) : openNamed(draftModel);
+}
+
+/** `opened` is what openDraftModel gave. Null when nothing drafts. */
+export function makeDrafter(
+  { speculation, draftModel, vocabSize, blockSize, maxModelLen }: EngineThreadOptions,
+  opened: NativeModel | null,
+): Drafter | null {
+  if (speculation === null) return null;
+  if (speculation.method === 'ngram') return new PromptLookup(speculation);
+  if (draftModel === null || opened === null) throw new Error('a draft model is wanted and none was loaded');
+  const { config, options } = draftModel;
   return new DraftModel(opened, {
     maxTokens: speculation.numSpeculativeTokens,
     maxModelLen: Math.min(maxModelLen, speculation.maxModelLen ?? config.maxPositionEmbeddings),
     maxNumBatchedTokens: options.maxNumBatchedTokens,
-    layout,
+    layout: layoutOf(draftModel, blockSize, maxModelLen),
     vocabSize,
   });
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -42,11 +43,18 @@ const Ops* find_ops(const ModelOptions& options) {
   throw std::runtime_error("this machine cannot run the CPU variant " + wanted);
 }
 
+std::shared_ptr<ThreadPool> find_pool(const ModelOptions& options) {
+  if (options.pool != nullptr) return options.pool;
+  const int threads = options.backend == "reference" ? 1 : options.threads;
+  return std::make_shared<ThreadPool>(threads, options.cpu_affinity);
+}
+
 class CpuBackend : public Backend {
  public:
   explicit CpuBackend(const ModelOptions& options)
       : ops_(find_ops(options)),
-        pool_(options.backend == "reference" ? 1 : options.threads, options.cpu_affinity),
+        shared_pool_(find_pool(options)),
+        pool_(*shared_pool_),
         rounds_activations_(options.rounds_activations && options.backend != "reference"),
         packed_cache_(options.packed_cache) {}
   ~CpuBackend() override {
@@ -56,6 +64,7 @@ class CpuBackend : public Backend {
   const char* description() const override { return ops_->name; }
   const Ops& ops() const override { return *ops_; }
   Executor& executor() override { return pool_; }
+  std::shared_ptr<ThreadPool> pool() const override { return shared_pool_; }
   int max_logits_rows() const override { return kLogitsRows; }
   int padded_rows(int rows) const override { return rows; }
   size_t sample_scratch(int vocab_size) const override {
@@ -122,7 +131,8 @@ class CpuBackend : public Backend {
   Tensor place_in_rows(const Tensor& host, int bits);
 
   const Ops* const ops_;
-  ThreadPool pool_;
+  const std::shared_ptr<ThreadPool> shared_pool_;
+  ThreadPool& pool_;
   const bool rounds_activations_;
   PackedCache packed_cache_;
   std::vector<std::pair<void*, size_t>> placed_;

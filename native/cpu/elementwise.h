@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cpu/pieces.h"
+#include "cpu/round_row.h"
 #include "cpu/simd_kv.h"
 #include "float16.h"
 #include "ops.h"
@@ -45,37 +46,50 @@ inline void embed(const EmbedArgs& a, ThreadPool& pool) {
   });
 }
 
-// out = x / rms(x) * weight; may be in place.
-inline void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, float eps) {
+// Row t of an op: values(i, n) are its n numbers from i on. To `out`, or in 8 bits to `rounded`.
+template <typename Values>
+inline void write_row(float* out, const RoundedRows* rounded, int64_t t, int size, const Values& values) {
+  if (rounded != nullptr) {
+    round_row(*rounded, t, [&](int64_t k) { return values(static_cast<int>(k), kWidth); });
+  } else {
+    for_each_vector(size, [&](int i, int n) { store_up_to(out + t * size + i, values(i, n), n); });
+  }
+}
+
+// What brings the mean square of a row to 1.
+inline Vec rms_scale(const float* x, int size, float eps) {
   Vec squares = zero();
   for_each_vector(size, [&](int i, int n) {
     const Vec v = load_up_to<F32>(x + i, n);
     squares = fma(v, v, squares);
   });
-  const Vec scale = broadcast(1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps));
+  return broadcast(1.0f / std::sqrt(sum(squares) / static_cast<float>(size) + eps));
+}
+
+// Row t of out = x / rms(x) * weight; may be in place.
+inline void rms_norm_row(float* out, const RoundedRows* rounded, int64_t t, const float* x,
+                         const Tensor& weight, int size, float eps) {
+  const Vec scale = rms_scale(x, size, eps);
   with_dtype(weight.dtype, [&](auto tag) {
     using T = decltype(tag);
     const auto* w = static_cast<const typename T::Storage*>(weight.data);
-    for_each_vector(size, [&](int i, int n) {
-      store_up_to(out + i, mul(mul(load_up_to<F32>(x + i, n), scale), load_up_to<T>(w + i, n)), n);
+    write_row(out, rounded, t, size, [&](int i, int n) {
+      return mul(mul(load_up_to<F32>(x + i, n), scale), load_up_to<T>(w + i, n));
     });
   });
 }
 
 inline void rms_norm(const RmsNormArgs& a, ThreadPool& pool) {
   for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
-    if (a.residual == nullptr) {
-      rms_norm_row(f32(a.out) + t * a.size, f32(a.x) + t * a.size, *a.weight, a.size, a.eps);
-      return;
-    }
-    float* residual = a.residual + t * a.size;
-    if (a.x != nullptr) {
-      const float* x = f32(a.x) + t * a.size;
+    const float* x = a.x == nullptr ? nullptr : f32(a.x) + t * a.size;
+    float* residual = a.residual == nullptr ? nullptr : a.residual + t * a.size;
+    if (residual != nullptr && x != nullptr) {
       for_each_vector(a.size, [&](int i, int n) {
         store_up_to(residual + i, add(load_up_to<F32>(residual + i, n), load_up_to<F32>(x + i, n)), n);
       });
     }
-    rms_norm_row(f32(a.out) + t * a.size, residual, *a.weight, a.size, a.eps);
+    const float* row = residual != nullptr ? residual : x;
+    rms_norm_row(f32(a.out), a.rounded, t, row, *a.weight, a.size, a.eps);
   });
 }
 
@@ -147,7 +161,7 @@ inline void rope_and_cache_token(const RopeAndCacheArgs& a, int64_t t) {
   for (int h = 0; h < num_rotated; h++) {
     float* head = row + h * size;
     const Tensor* norm = h < a.num_heads ? a.q_norm : a.k_norm;
-    if (norm != nullptr) rms_norm_row(head, head, *norm, size, a.norm_eps);
+    if (norm != nullptr) rms_norm_row(head, nullptr, 0, head, *norm, size, a.norm_eps);
     rotate(head, cos, cos + a.num_freqs, a.num_freqs);
   }
   const int64_t slot = a.slot_mapping[t];
@@ -179,9 +193,8 @@ template <typename Activation>
 inline void gated(const GatedActivationArgs& a, ThreadPool& pool, const Activation& activation) {
   for_each_row(pool, a.num_tokens, a.size, [&](int64_t t) {
     const float* gate = f32(a.gate_up) + t * 2 * a.size;
-    for_each_vector(a.size, [&](int i, int n) {
-      const Vec value = mul(activation(load_up_to<F32>(gate + i, n)), load_up_to<F32>(gate + a.size + i, n));
-      store_up_to(f32(a.out) + t * a.size + i, value, n);
+    write_row(f32(a.out), a.rounded, t, a.size, [&](int i, int n) {
+      return mul(activation(load_up_to<F32>(gate + i, n)), load_up_to<F32>(gate + a.size + i, n));
     });
   });
 }

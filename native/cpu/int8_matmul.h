@@ -9,46 +9,13 @@
 
 #include "cpu/int8_dot.h"
 #include "cpu/pieces.h"
+#include "cpu/round_row.h"
 #include "cpu/simd.h"
 #include "ops.h"
-#include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_tiles.h"
 
 namespace quire::QUIRE_VARIANT {
-
-// Activations in 8 bits: row t has q[t * cols], scales[t * groups], and the negated sums of each group's q.
-struct QuantisedRows {
-  int8_t* q;
-  float* scales;
-  int32_t* negated_sums;
-  int64_t cols;
-  int group;
-
-  int64_t num_groups() const { return cols / group; }
-};
-
-inline void quantise_row(const QuantisedRows& rows, int64_t t, const float* x) {
-  int8_t* q = rows.q + t * rows.cols;
-  for (int64_t g = 0; g < rows.num_groups(); g++) {
-    const int64_t start = g * rows.group;
-    Vec largest = zero();
-    for (int64_t k = start; k < start + rows.group; k += kWidth) {
-      const Vec v = load<F32>(x + k);
-      largest = max(largest, max(v, sub(zero(), v)));
-    }
-    const float magnitude = max_lane(largest);
-    const Vec inverse = broadcast(magnitude > kSmallestMagnitude ? 127.0f / magnitude : 0.0f);
-    Sums total = no_sums();
-    for (int64_t k = start; k < start + rows.group; k += kWidth) {
-      const Sums rounded = to_ints(mul(load<F32>(x + k), inverse));
-      store_int8(q + k, rounded);
-      total = add(total, rounded);
-    }
-    rows.scales[t * rows.num_groups() + g] = magnitude / 127.0f;
-    rows.negated_sums[t * rows.num_groups() + g] = -sum(total);
-  }
-}
 
 // kWidth outputs of a tile, as the kernels walk them.
 struct Strip {
@@ -86,7 +53,7 @@ struct Lines {
 // processor, which does better. With half the width a strip takes twice as long, and each would begin with
 // waiting: a little further on in the same strips, or at their end, where the strips after these begin.
 template <int kBits, int kStrips, int kTokens>
-inline int64_t bytes_ahead(const QuantisedRows& x, int64_t g) {
+inline int64_t bytes_ahead(const RoundedRows& x, int64_t g) {
   constexpr int64_t kAhead = 4096;
   constexpr int kTiles = kStrips * kWidth > kTileRows ? kStrips * kWidth / kTileRows : 1;
   const int64_t strip_bytes = x.cols * kBits / 32 * kTileLine;
@@ -97,7 +64,7 @@ inline int64_t bytes_ahead(const QuantisedRows& x, int64_t g) {
 
 // sums[s][t] += the products of group g.
 template <int kBits, int kStrips, int kTokens>
-inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, const QuantisedRows& x,
+inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, const RoundedRows& x,
                          const int8_t* inputs, int64_t g) {
   using Line = Lines<kBits>;
   constexpr int kPartial = kPartialSteps<kBits>;
@@ -140,7 +107,7 @@ inline void add_products(Sums (&sums)[kStrips][kTokens], const Strip* strips, co
 
 template <int kBits, int kStrips, int kTokens>
 inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
-                       const QuantisedRows& x, int64_t token) {
+                       const RoundedRows& x, int64_t token) {
   const int64_t groups = x.num_groups();
   const int8_t* q = x.q + token * x.cols;
   const float* x_scales = x.scales + token * groups;
@@ -179,7 +146,7 @@ inline void int8_block(float* out, int64_t out_stride, int64_t num_outputs, cons
 // registers.
 template <int kBits, int kStrips, int kMost>
 inline void int8_tokens(float* out, int64_t out_stride, int64_t num_outputs, const Strip* strips,
-                        const QuantisedRows& x, int64_t first, int64_t last) {
+                        const RoundedRows& x, int64_t first, int64_t last) {
   int64_t t = first;
   for (; t + kMost <= last; t += kMost) {
     int8_block<kBits, kStrips, kMost>(out + t * out_stride, out_stride, num_outputs, strips, x, t);
@@ -194,7 +161,7 @@ inline void int8_tokens(float* out, int64_t out_stride, int64_t num_outputs, con
 struct Int8Matmul {
   const MatmulArgs& args;
   WeightTiles weight;
-  QuantisedRows x;
+  RoundedRows x;
 
   Strip strip(int64_t row) const {
     const int64_t tile = row / kTileRows, lane = row % kTileRows;
@@ -231,22 +198,22 @@ struct Int8Matmul {
   }
 };
 
-inline QuantisedRows quantise_rows(const MatmulArgs& a, ThreadPool& pool) {
+// What goes into the matmul, rounded by whoever made it or else here.
+inline RoundedRows rounded_inputs(const MatmulArgs& a, ThreadPool& pool) {
+  if (a.rounded != nullptr) return *a.rounded;
   const int64_t cols = a.weight->cols, tokens = a.num_tokens;
-  QuantisedRows rows;
-  rows.cols = cols;
-  rows.group = a.weight->groups.group;
-  char* memory = pool.workspace(int8_bytes(tokens, cols));
-  rows.scales = reinterpret_cast<float*>(memory);
-  rows.negated_sums = reinterpret_cast<int32_t*>(memory) + tokens * rows.num_groups();
-  rows.q = reinterpret_cast<int8_t*>(rows.negated_sums + tokens * rows.num_groups());
-  for_each_row(pool, tokens, cols, [&](int64_t t) { quantise_row(rows, t, f32(a.x) + t * a.x_stride); });
+  const RoundedRows rows =
+      rounded_rows_at(pool.workspace(int8_bytes(tokens, cols)), tokens, cols, a.weight->groups.group);
+  for_each_row(pool, tokens, cols, [&](int64_t t) {
+    const float* x = f32(a.x) + t * a.x_stride;
+    round_row(rows, t, [&](int64_t k) { return load<F32>(x + k); });
+  });
   return rows;
 }
 
 inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
   constexpr int64_t kRowsPerPiece = 64;
-  const Int8Matmul matmul = {a, WeightTiles(*a.weight), quantise_rows(a, pool)};
+  const Int8Matmul matmul = {a, WeightTiles(*a.weight), rounded_inputs(a, pool)};
   const PieceSize size = {kRowsPerPiece, tokens_per_piece(a, 1)};
   for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {

@@ -13,14 +13,13 @@ namespace quire::QUIRE_VARIANT {
 static_assert(kWidth == kTileRows, "a row of sums is a vector");
 
 constexpr int kTokensPerPiece = 128;
-constexpr int kLargestGroup = 256;
 // Half a tile and more: fewer leave most of the unit idle.
 constexpr int kFewestTokens = 8;
 
 // What a thread works in: 32 outputs of a piece's tokens.
 struct TileWork {
   alignas(64) float acc[kTokensPerPiece][2][kTileRows];
-  alignas(64) uint8_t weights[2][kLargestGroup * kTileRows];
+  alignas(64) uint8_t weights[2][kMostInGroup * kTileRows];
   alignas(64) int32_t sums[2 * kTokenTile][2][kTileRows];
 };
 
@@ -86,7 +85,7 @@ inline void multiply_group(TileWork& work, const uint8_t* const* weights, const 
 // acc[t] += the sums of num_tokens tokens, times the scales of group g.
 template <int kBits, int kStrips>
 inline void add_group(float (*acc)[2][kTileRows], const TileWork& work, const Strip* strips,
-                      const QuantisedRows& x, int64_t token, int num_tokens, int64_t g) {
+                      const RoundedRows& x, int64_t token, int num_tokens, int64_t g) {
   for (int s = 0; s < kStrips; s++) {
     const Vec scales = load<F16>(strips[s].scales + g * kTileRows);
     const Sums zeros = strips[s].zeros == nullptr ? same_zeros(1 << (kBits - 1))
@@ -145,13 +144,12 @@ struct Int8TileMatmul : Int8Matmul {
 };
 
 inline bool takes_tiles(const MatmulArgs& a) {
-  return is_tiled(a.weight->dtype) && a.num_tokens >= kFewestTokens &&
-         a.weight->groups.group <= kLargestGroup;
+  return is_tiled(a.weight->dtype) && a.num_tokens >= kFewestTokens;
 }
 
 inline void int8_tile_matmul(const MatmulArgs& a, ThreadPool& pool) {
   constexpr int64_t kRowsPerPiece = 64;
-  const Int8TileMatmul matmul = {{a, WeightTiles(*a.weight), quantise_rows(a, pool)}};
+  const Int8TileMatmul matmul = {{a, WeightTiles(*a.weight), rounded_inputs(a, pool)}};
   const PieceSize size = {kRowsPerPiece, kTokensPerPiece};
   for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {

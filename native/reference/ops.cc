@@ -36,41 +36,70 @@ void rms_norm_row(float* out, const float* x, const Tensor& weight, int size, fl
   }
 }
 
-void rms_norm(const RmsNormArgs& a, ThreadPool&) {
-  for (int64_t t = 0; t < a.num_tokens; t++) {
-    if (a.residual == nullptr) {
-      rms_norm_row(f32(a.out) + t * a.size, f32(a.x) + t * a.size, *a.weight, a.size, a.eps);
-      continue;
+// Row t in 8 bits.
+void round_row(const RoundedRows& rows, int64_t t, const float* x) {
+  for (int64_t g = 0; g < rows.num_groups(); g++) {
+    const float* group = x + g * rows.group;
+    int8_t* q = rows.q + t * rows.cols + g * rows.group;
+    float magnitude = 0;
+    for (int k = 0; k < rows.group; k++) magnitude = std::max(magnitude, std::fabs(group[k]));
+    const float inverse = magnitude > kSmallestMagnitude ? 127.0f / magnitude : 0.0f;
+    int32_t sum = 0;
+    for (int k = 0; k < rows.group; k++) {
+      q[k] = static_cast<int8_t>(std::nearbyint(group[k] * inverse));
+      sum += q[k];
     }
-    float* residual = a.residual + t * a.size;
-    for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += f32(a.x)[t * a.size + i];
-    rms_norm_row(f32(a.out) + t * a.size, residual, *a.weight, a.size, a.eps);
+    rows.scales[t * rows.num_groups() + g] = magnitude / 127.0f;
+    rows.negated_sums[t * rows.num_groups() + g] = -sum;
   }
 }
 
-// Activations of one group in 8 bits; returns their scale.
-float round_group(const float* x, int size, std::vector<int>& rounded) {
-  float magnitude = 0;
-  for (int k = 0; k < size; k++) magnitude = std::max(magnitude, std::fabs(x[k]));
-  const float inverse = magnitude > kSmallestMagnitude ? 127.0f / magnitude : 0.0f;
-  rounded.resize(size);
-  for (int k = 0; k < size; k++) rounded[k] = static_cast<int>(std::nearbyint(x[k] * inverse));
-  return magnitude / 127.0f;
+// Calls make(t, out) for the rows of an op that goes to `out` or to `rounded`.
+template <typename Make>
+void make_rows(void* out, const RoundedRows* rounded, int num_tokens, int size, const Make& make) {
+  std::vector<float> row(static_cast<size_t>(size));
+  for (int64_t t = 0; t < num_tokens; t++) {
+    if (rounded == nullptr) {
+      make(t, f32(out) + t * size);
+    } else {
+      make(t, row.data());
+      round_row(*rounded, t, row.data());
+    }
+  }
+}
+
+void rms_norm(const RmsNormArgs& a, ThreadPool&) {
+  make_rows(a.out, a.rounded, a.num_tokens, a.size, [&](int64_t t, float* out) {
+    if (a.residual == nullptr) {
+      rms_norm_row(out, f32(a.x) + t * a.size, *a.weight, a.size, a.eps);
+      return;
+    }
+    float* residual = a.residual + t * a.size;
+    for (int i = 0; a.x != nullptr && i < a.size; i++) residual[i] += f32(a.x)[t * a.size + i];
+    rms_norm_row(out, residual, *a.weight, a.size, a.eps);
+  });
 }
 
 // Integer weights in tiles times activations that are rounded to 8 bits per token and group. The sum of a
 // group is exact, the groups of an output are one chain of fused multiply-adds in f32: to the bit.
 void matmul_tiles(const MatmulArgs& a) {
   const WeightTiles w(*a.weight);
-  std::vector<int> rounded;
+  std::vector<char> memory(int8_bytes(a.num_tokens, w.cols));
+  RoundedRows x = rounded_rows_at(memory.data(), a.num_tokens, w.cols, w.group);
+  if (a.rounded != nullptr) {
+    x = *a.rounded;
+  } else {
+    for (int64_t t = 0; t < a.num_tokens; t++) round_row(x, t, f32(a.x) + t * a.x_stride);
+  }
   for (int64_t t = 0; t < a.num_tokens; t++) {
     float* out = f32(a.out) + t * a.out_stride;
     std::fill(out, out + a.weight->rows, 0.0f);
     for (int64_t g = 0; g < w.num_groups(); g++) {
-      const float x_scale = round_group(f32(a.x) + t * a.x_stride + g * w.group, w.group, rounded);
+      const int8_t* q = x.q + t * w.cols + g * w.group;
+      const float x_scale = x.scales[t * w.num_groups() + g];
       for (int64_t n = 0; n < a.weight->rows; n++) {
         int sum = 0;
-        for (int k = 0; k < w.group; k++) sum += (w.integer(n, g * w.group + k) - w.zero(n, g)) * rounded[k];
+        for (int k = 0; k < w.group; k++) sum += (w.integer(n, g * w.group + k) - w.zero(n, g)) * q[k];
         out[n] = std::fma(static_cast<float>(sum), w.scale(n, g) * x_scale, out[n]);
       }
     }
@@ -237,26 +266,25 @@ void attention(const AttentionArgs& a, ThreadPool&) {
   }
 }
 
-void silu_mul(const GatedActivationArgs& a, ThreadPool&) {
-  for (int64_t t = 0; t < a.num_tokens; t++) {
+template <typename Activation>
+void gated(const GatedActivationArgs& a, const Activation& activation) {
+  make_rows(a.out, a.rounded, a.num_tokens, a.size, [&](int64_t t, float* out) {
+    const float* gate = f32(a.gate_up) + t * 2 * a.size;
     for (int i = 0; i < a.size; i++) {
-      const double gate = f32(a.gate_up)[t * 2 * a.size + i];
-      const double up = f32(a.gate_up)[t * 2 * a.size + a.size + i];
-      f32(a.out)[t * a.size + i] = static_cast<float>(gate / (1 + std::exp(-gate)) * up);
+      out[i] = static_cast<float>(activation(double{gate[i]}) * double{gate[a.size + i]});
     }
-  }
+  });
+}
+
+void silu_mul(const GatedActivationArgs& a, ThreadPool&) {
+  gated(a, [](double gate) { return gate / (1 + std::exp(-gate)); });
 }
 
 void gelu_mul(const GatedActivationArgs& a, ThreadPool&) {
   constexpr double kSqrt2OverPi = 0.7978845608028654;
-  for (int64_t t = 0; t < a.num_tokens; t++) {
-    for (int i = 0; i < a.size; i++) {
-      const double gate = f32(a.gate_up)[t * 2 * a.size + i];
-      const double up = f32(a.gate_up)[t * 2 * a.size + a.size + i];
-      const double inner = kSqrt2OverPi * (gate + 0.044715 * gate * gate * gate);
-      f32(a.out)[t * a.size + i] = static_cast<float>(0.5 * gate * (1 + std::tanh(inner)) * up);
-    }
-  }
+  gated(a, [](double gate) {
+    return 0.5 * gate * (1 + std::tanh(kSqrt2OverPi * (gate + 0.044715 * gate * gate * gate)));
+  });
 }
 
 void moe_route(const MoeRouteArgs& a, ThreadPool&) {

@@ -45,7 +45,7 @@ export async function openBenchModel(
     ...(await toEngineOptions({ ...defaults, ...values }, folder)),
     maxModelLen: asked ?? limits.maxModelLen,
   });
-  if (engine.packedCache?.isProblem) process.stderr.write(`${engine.packedCache.text}\n`);
+  for (const { isProblem, text } of engine.packedCaches) if (isProblem) process.stderr.write(`${text}\n`);
   return { engine, random: seededRandom((values.seed as number | null) ?? 0) };
 }
 

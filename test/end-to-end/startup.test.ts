@@ -58,3 +58,23 @@ it('a server says what became of its packed weights', async () => {
   );
   await rm(folder, { recursive: true });
 });
+
+it('keeps the packed weights of a draft model apart, and says so too', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'quire-startup-'));
+  const [main, draft] = ['main', 'draft'].map((name) => join(folder, name));
+  for (const to of [main, draft]) await cp(awq, to, { recursive: true });
+  const speculation = ['--speculative-config', JSON.stringify({ model: draft, num_speculative_tokens: 2 })];
+  const linesOf = async (asked: string) => {
+    const server = await startServer(main, ['--log-format=json', '--packed-cache', asked, ...speculation]);
+    await server.stop();
+    return [...server.output().matchAll(/"msg":"([^"]*packed weights[^"]*)"/g)].map(([, line]) => line);
+  };
+  const read = (file: string) => `read the packed weights from ${file}`;
+  const auto = [main, draft].map((of) => join(of, 'packed-weights.quire'));
+  await linesOf('auto');
+  expect(await linesOf('auto')).toEqual(auto.map(read));
+  const file = join(folder, 'kept');
+  await linesOf(file);
+  expect(await linesOf(file)).toEqual([file, `${file}.draft`].map(read));
+  await rm(folder, { recursive: true });
+});

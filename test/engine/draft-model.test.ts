@@ -146,6 +146,7 @@ function simulate(int: Int, errorRate: number, grammarRate: number) {
     maxNumBatchedTokens: int(8, 128),
     longPrefillTokenThreshold: int(0, 2) === 0 ? int(1, 20) : 0,
     enablePrefixCaching: int(0, 3) > 0,
+    maxDraftedRequests: int(0, 3) === 0 ? int(1, 4) : Number.POSITIVE_INFINITY,
   };
   const drafting = {
     maxTokens: int(1, 6),
@@ -221,6 +222,21 @@ describe('a draft model', () => {
     };
     // 56 tokens fill whole blocks.
     expect(costOf(false) - costOf(true)).toBe(56);
+  });
+
+  it('guesses nothing while too many requests run, and goes on when they are few again', () => {
+    const { loop } = draftedLoop({ maxDraftedRequests: 2 });
+    const outputs = new Outputs();
+    const requests = [30, 6, 50].map((maxTokens, i) => engineRequest(i + 1, prompt(9, i), { maxTokens }));
+    for (const request of requests) loop.handle({ type: 'add', request: { ...request } });
+    while (outputs.of(2).finish === null) outputs.add(loop.step());
+    expect(draftedIn(outputs)).toBe(0);
+    runToEnd(loop, outputs);
+    expect(draftedIn(outputs)).toBeGreaterThan(40);
+    expect(acceptedIn(outputs)).toBe(draftedIn(outputs));
+    for (const request of requests) {
+      expect(outputs.of(request.handle).tokenIds).toEqual(alone(request).tokenIds);
+    }
   });
 
   it('goes on where it was when a request was preempted, and drafts for what has slept', () => {

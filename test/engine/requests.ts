@@ -57,6 +57,7 @@ export const testLimits: EngineLoopOptions = {
   maxLoras: 2,
   vocabSize: testVocabSize,
   hiddenSize: 3,
+  maxDraftedRequests: Number.POSITIVE_INFINITY,
 };
 
 /** A loop over a checked model, with a clock that counts its readings. */

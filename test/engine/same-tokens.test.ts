@@ -139,8 +139,14 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     // Guesses from a single token: many, most of them wrong.
     speculation: { method: 'ngram', numSpeculativeTokens, promptLookupMax: 3, promptLookupMin: 1 },
   });
-  const draftModel = (numSpeculativeTokens: number, model = draftFolder): Partial<EngineOptions> => ({
-    speculation: { method: 'draft_model', numSpeculativeTokens, model, maxModelLen: null },
+  const draftModel = (numSpeculativeTokens: number, more: object = {}): Partial<EngineOptions> => ({
+    speculation: {
+      method: 'draft_model',
+      numSpeculativeTokens,
+      model: draftFolder,
+      maxModelLen: null,
+      ...more,
+    },
   });
   const speculative: typeof variations = [
     ['with drafts of 1 token, one by one', ngram(1), 1],
@@ -150,6 +156,7 @@ describe.skipIf(!hasStories)('the same tokens', () => {
     ['with drafts, 20 tokens in a step', { ...ngram(5), maxNumBatchedTokens: 20, maxNumSeqs: 16 }, 64],
     ['with drafts, in chunks of 7 tokens', { ...ngram(4), longPrefillTokenThreshold: 7 }, 64],
     ['with a draft model, among 64', draftModel(4), 64],
+    ['with a draft model while 40 run at most, among 64', draftModel(4, { disableByBatchSize: 40 }), 64],
     ['with a draft model, one by one, no cache', { ...draftModel(7), enablePrefixCaching: false }, 1],
     [
       'with a draft model, preempted by a KV pool of 40 blocks',
@@ -192,7 +199,11 @@ describe.skipIf(!hasStories)('the same tokens', () => {
       counts.drafted += numDraftTokens;
       for (const count of numAcceptedByPosition) counts.accepted += count;
     };
-    const engine = await Engine.open({ ...base, ...draftModel(4, storiesFolder), observer: { onStep } });
+    const engine = await Engine.open({
+      ...base,
+      ...draftModel(4, { model: storiesFolder }),
+      observer: { onStep },
+    });
     expect(await runTogether(engine, cases, 64)).toEqual(await alone());
     await engine.close();
     expect(counts.drafted).toBeGreaterThan(1000);

@@ -1,5 +1,6 @@
 // The addon refuses what it cannot do with an exception, never with a crash.
 
+import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { loadModel } from '../../engine/model-files.ts';
@@ -96,6 +97,27 @@ describe.skipIf(!hasStories)('a native model', () => {
     a.close();
     expect(stepChunks(b, [chunk], forwardOptions.blockSize)).toEqual(alone);
     b.close();
+  });
+
+  it('computes with the threads of a model beside it, which may be closed first', async () => {
+    const { config, files } = await load();
+    const options = { ...forwardOptions, threads: 17 };
+    const numThreads = () => readdirSync('/proc/self/task').length;
+    const start = numThreads();
+    const alone = openNativeModel(config, files, options);
+    const numOwn = numThreads() - start;
+    const beside = openNativeModel(config, files, options, alone);
+    // Those that read its files are its own.
+    expect(numThreads() - start - numOwn).toBeLessThanOrEqual(numOwn - 12);
+    const logitsOf = (model: typeof alone) => {
+      model.allocateKvCache(20);
+      return stepChunks(model, [chunk], forwardOptions.blockSize).map((row) => Float32Array.from(row));
+    };
+    const expected = logitsOf(alone);
+    alone.close();
+    expect(logitsOf(beside)).toEqual(expected);
+    expect(() => openNativeModel(config, files, options, alone)).toThrow('the model is closed');
+    beside.close();
   });
 
   it('opens in worker threads, which may end without closing it', async () => {

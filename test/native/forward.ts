@@ -38,6 +38,8 @@ export interface Chunk {
   tokenIds: readonly number[];
   /** First position of the chunk. */
   start: number;
+  /** Slot of the adapter; none without. */
+  adapter?: number;
 }
 
 /** One step over several chunks; returns the logits of all their tokens, chunk after chunk. */
@@ -47,7 +49,7 @@ export function stepChunks(native: NativeModel, chunks: readonly Chunk[], blockS
   const numRows = batch.queryStartLoc.length - 1;
   let token = 0;
   batch.queryStartLoc[0] = 0;
-  chunks.forEach(({ row, tokenIds, start }, seq) => {
+  chunks.forEach(({ row, tokenIds, start, adapter }, seq) => {
     for (let i = 0; i < blocksPerSeq; i++) batch.blockTable[row * blocksPerSeq + i] = 1 + i * numRows + row;
     tokenIds.forEach((tokenId, i) => {
       const position = start + i;
@@ -67,7 +69,7 @@ export function stepChunks(native: NativeModel, chunks: readonly Chunk[], blockS
     batch.queryStartLoc[seq + 1] = token;
     batch.contextLens[seq] = start + tokenIds.length;
     batch.seqRows[seq] = row;
-    batch.loraRows[seq] = -1;
+    batch.loraRows[seq] = adapter ?? -1;
   });
   native.launch(token, chunks.length, token);
   native.collect();

@@ -22,6 +22,7 @@
 #include "number_cases.h"
 #include "ops.h"
 #include "panels.h"
+#include "rounded_rows_cases.h"
 #include "sampler_cases.h"
 #include "test_tools.h"
 #include "thread_pool.h"
@@ -332,6 +333,7 @@ int main(int argc, char** argv) {
       {"adapters", test_lora_matmul},
       {"integers", test_integer_matmul},
       {"rounding", test_integer_rounding},
+      {"rounding", test_rounded_rows},
       {"embed_and_gather", test_embed_and_gather},
       {"rms_norm", test_rms_norm},
       {"rms_norm", test_rms_norm_alone},

@@ -26,6 +26,8 @@ describe('--speculative-config', () => {
     [ngram({}), lookup(5, 5)],
     [draft({}), draftModel(null)],
     [draft({ method: 'draft_model', max_model_len: 1024, draft_tensor_parallel_size: 1 }), draftModel(1024)],
+    [draft({ disable_by_batch_size: 8 }), { ...draftModel(null), disableByBatchSize: 8 }],
+    [ngram({ disable_by_batch_size: 1 }), { ...lookup(5, 5), disableByBatchSize: 1 }],
     [null, null],
   ])('%s', (text, config) => {
     expect(readSpeculativeConfig(text)).toEqual(config);
@@ -50,12 +52,16 @@ describe('--speculative-config', () => {
     ],
     [
       ngram({ model: 'org/small' }),
-      'found the field "model", allowed: method, num_speculative_tokens, prompt',
+      'found the field "model", allowed: method, num_speculative_tokens, disable',
     ],
     ['{"method":"ngram"}', 'num_speculative_tokens is missing, expected a whole number from 1 to 64'],
     [
       ngram({ num_speculative_tokens: 0 }),
       'num_speculative_tokens: found 0, allowed: a whole number from 1 to 64',
+    ],
+    [
+      ngram({ disable_by_batch_size: 0 }),
+      'disable_by_batch_size: found 0, allowed: a whole number from 1 to 1048576',
     ],
     [ngram({ prompt_lookup_min: 1.5 }), 'prompt_lookup_min: found 1.5, allowed: a whole number from 1 to 64'],
     [
@@ -64,7 +70,7 @@ describe('--speculative-config', () => {
     ],
     [
       ngram({ draft: 1 }),
-      'found the field "draft", allowed: method, num_speculative_tokens, prompt_lookup_max, prompt_lookup_min',
+      'found the field "draft", allowed: method, num_speculative_tokens, disable_by_batch_size, prompt_lookup_max, prompt_lookup_min',
     ],
   ])('refuses %s', (text, message) => {
     expect(() => readSpeculativeConfig(text)).toThrow(`--speculative-config: ${message}`);
