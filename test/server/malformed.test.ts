@@ -195,7 +195,7 @@ describe.skipIf(!hasStories)('malformed requests', () => {
       'malformed_json',
     ],
     ['a form', 'prompt=Hi', 'application/x-www-form-urlencoded', 415, 'unsupported_media_type'],
-    ['plain text', 'Hi', 'text/plain', 400, 'invalid_value'],
+    ['plain text', 'Hi', 'text/plain', 415, 'unsupported_media_type'],
     [
       'an oversized body',
       JSON.stringify({ prompt: 'x'.repeat(200_000) }),
