@@ -5,9 +5,18 @@ import { ApiError } from './errors.ts';
 import { checkNesting } from './nesting.ts';
 import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
 
-/** The tools that the model may call. */
-export function usedTools({ tools, tool_choice: choice }: ChatRequest): readonly ToolField[] {
-  return choice === 'none' ? [] : (tools ?? []);
+/** What a function takes that names no parameters: none, as OpenAI has it. */
+export const noParameters = { type: 'object', properties: {} };
+
+type ToolFields = Pick<ChatRequest, 'tools' | 'tool_choice'>;
+
+/** The tools that the model may call, all with parameters, since templates go through them. */
+export function usedTools({ tools, tool_choice: choice }: ToolFields): readonly ToolField[] {
+  if (choice === 'none') return [];
+  return (tools ?? []).map((tool) => {
+    const parameters = tool.function.parameters ?? noParameters;
+    return { ...tool, function: { ...tool.function, parameters } };
+  });
 }
 
 /** `functions` and `function_call`, OpenAI's older form, as tools and tool_choice. */

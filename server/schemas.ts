@@ -148,7 +148,7 @@ export const tool = Type.Object({ type: Type.Literal('function'), function: func
 /** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
 export const accepted = {
   store: maybe(flag),
-  metadata: maybe(Type.Record(text(64), text(512), { maxProperties: 16 })),
+  metadata: maybe(Type.Record(Type.String(), text(512), { maxProperties: 16, propertyNames: text(64) })),
   service_tier: maybe(oneOf('auto', 'default', 'flex', 'scale', 'priority')),
   prediction: maybe(Type.Object({ type: Type.Literal('content'), content })),
   safety_identifier: maybe(text(10_000)),

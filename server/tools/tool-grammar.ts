@@ -1,6 +1,7 @@
 // Grammars that make an answer call tools: structural tags in the model's own format of calls, with the
 // arguments by each function's schema.
 
+import { noParameters } from '../chat-tools.ts';
 import { ApiError } from '../errors.ts';
 import type { ChatRequest } from '../schemas.ts';
 import type { WantedGrammar } from '../structured-output.ts';
@@ -144,6 +145,7 @@ function structuralTag(format: object, tagFields: readonly string[]): WantedGram
 
 /**
  * Arguments are held to the schema where calls are forced or the function is strict, else to be an object.
+ * `{}` as parameters says nothing of them.
  */
 function tagOf(
   { function: { name, parameters, strict } }: Tool,
@@ -151,8 +153,8 @@ function tagOf(
   isForced: boolean,
 ): object {
   const isHeld = isForced || strict === true;
-  const schema =
-    isHeld && parameters != null && Object.keys(parameters).length > 0 ? parameters : { type: 'object' };
+  const given = parameters ?? noParameters;
+  const schema = isHeld && Object.keys(given).length > 0 ? given : { type: 'object' };
   return { type: 'tag', begin: begin(name), content: { type: 'json_schema', json_schema: schema }, end };
 }
 

@@ -68,6 +68,15 @@ describe('tools with quire-demo', () => {
     expect(functions(message.tool_calls)).toMatchObject(functions(whole.choices[0].message.tool_calls));
   });
 
+  it('without parameters are called without arguments', async () => {
+    const time = { type: 'function' as const, function: { name: 'get_time', description: 'Get the time' } };
+    const request = { ...base, messages: [question], tools: [time], tool_choice: 'required' as const };
+    const { choices } = await client.chat.completions.create(request);
+    const [call] = choices[0].message.tool_calls ?? [];
+    if (call?.type !== 'function') throw new Error('no call');
+    expect([call.function.name, JSON.parse(call.function.arguments)]).toEqual(['get_time', {}]);
+  });
+
   it('lose nothing to a stop string in a call', async () => {
     const request = { ...base, messages: [question], tools, stop: ['Par'] };
     const { choices } = await client.chat.completions.create(request);
