@@ -22,7 +22,7 @@ describe.each(Object.entries(callFormats))(
 );
 
 describe('the arguments of a forced call', () => {
-  const schemaOf = (parameters?: object) => {
+  const schemaOf = (parameters?: Record<string, unknown>) => {
     const tools = [{ type: 'function' as const, function: { name: 'now', parameters } }];
     const wanted = toolGrammar({ messages: [], tools, tool_choice: 'required' }, 'hermes', null);
     const request = wanted?.request as unknown as { tag: { format: { tags: Array<{ content: object }> } } };
