@@ -145,6 +145,25 @@ const functionTool = Type.Object({
 });
 export const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
 
+const namedFunction = { type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) };
+
+const toolChoice = Type.Union([
+  Type.Literal('none'),
+  Type.Literal('auto'),
+  Type.Literal('required'),
+  Type.Object(namedFunction),
+  Type.Object({
+    type: Type.Literal('allowed_tools'),
+    allowed_tools: Type.Object(
+      {
+        mode: maybe(oneOf('auto', 'required')),
+        tools: Type.Array(Type.Object(namedFunction), { minItems: 1, maxItems: 512 }),
+      },
+      { description: 'Those of tools that the model is shown.' },
+    ),
+  }),
+]);
+
 /** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
 export const accepted = {
   store: maybe(flag),
@@ -174,14 +193,7 @@ export const chatRequest = Type.Object({
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
-  tool_choice: maybe(
-    Type.Union([
-      Type.Literal('none'),
-      Type.Literal('auto'),
-      Type.Literal('required'),
-      Type.Object({ type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) }),
-    ]),
-  ),
+  tool_choice: maybe(toolChoice),
   parallel_tool_calls: maybe(flag),
   functions: maybe(Type.Array(functionTool, { maxItems: 512, description: 'The older form of tools.' })),
   function_call: maybe(

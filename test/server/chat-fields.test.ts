@@ -258,3 +258,24 @@ describe('return_token_ids', () => {
     expect(answer.choices[0].token_ids).toEqual([...Buffer.from('Hello')]);
   });
 });
+
+describe('tools in the template', () => {
+  const named = (name: string, fields = {}) => ({ type: 'function', function: { name, ...fields } });
+  const parameters = { type: 'object', properties: { a: { type: 'string' } } };
+  const tools = [named('f', { parameters }), named('now')];
+  const none = { type: 'object', properties: {} };
+
+  it('have parameters, none where a function names none', async () => {
+    const { prompt } = await ask({ tools });
+    expect(prompt.tools).toEqual([named('f', { parameters }), named('now', { parameters: none })]);
+  });
+
+  it('are those of allowed_tools', async () => {
+    const allowed = (mode: string) => ({
+      type: 'allowed_tools',
+      allowed_tools: { mode, tools: [named('now')] },
+    });
+    const { prompt } = await ask({ tools, tool_choice: allowed('auto') });
+    expect(prompt.tools).toEqual([named('now', { parameters: none })]);
+  });
+});
