@@ -177,6 +177,35 @@ def responses_parse(client):
     assert isinstance(answer.output_parsed, Colour), answer
 
 
+def background(client):
+    """A background stream that is left after a few events and found again, and one that is cancelled."""
+    asked = {"model": MODEL, "temperature": 0, "input": WHO, "background": True}
+    events, numbers = client.responses.create(**asked, stream=True), []
+    for event in events:
+        numbers.append(event.sequence_number)
+        if event.type == "response.created":
+            created = event.response
+        if len(numbers) == 4:
+            break
+    events.close()
+    for event in client.responses.retrieve(created.id, stream=True, starting_after=numbers[-1]):
+        numbers.append(event.sequence_number)
+    assert event.response.output_text == QUIRE, event
+    assert numbers == list(range(len(numbers))), numbers
+    endless = client.responses.create(**asked, max_output_tokens=1500, extra_body={"ignore_eos": True})
+    assert client.responses.cancel(endless.id).status == "cancelled"
+
+
+def pages(client):
+    """Lists that the client pages through."""
+    ids = [client.files.create(file=(f"{i}.txt", b"x"), purpose="user_data").id for i in range(5)]
+    assert [file.id for file in client.files.list(limit=2, order="asc", purpose="user_data")] == ids
+    inputs = [{"role": "user", "content": str(i)} for i in range(5)]
+    response = client.responses.create(model=MODEL, input=inputs, max_output_tokens=1)
+    items = client.responses.input_items.list(response.id, limit=2, order="asc")
+    assert [item.content[0].text for item in items] == ["0", "1", "2", "3", "4"]
+
+
 def embeddings(client):
     """By the encoder and by the language model itself."""
     texts = ["a cat", "the cat sat"]
@@ -235,6 +264,8 @@ def messages(client):
     conversation = [*user(QUESTION), {"role": "assistant", "content": turn.content}, *user(result)]
     last = other.messages.create(**asked, messages=conversation, tools=[tool])
     assert ANSWER in last.content[-1].text, last
+    assert tool_runner(other) == ["tool_use", "text"]
+    assert [model.id for model in other.models.list()] == [MODEL, ENCODER]
     assert other.messages.count_tokens(model=MODEL, messages=user(WHO)).input_tokens == answer.usage.input_tokens
     try:
         other.messages.create(**{**asked, "max_tokens": 0}, messages=user("Hi"))
@@ -242,6 +273,22 @@ def messages(client):
         assert error.body["error"]["type"] == "invalid_request_error", error.body
         return
     raise AssertionError("max_tokens 0 was taken")
+
+
+def tool_runner(client):
+    """Anthropic's own loop, which asks, calls and asks again: the kinds of blocks of its messages."""
+    from anthropic import beta_tool
+
+    @beta_tool
+    def get_weather(city: str) -> str:
+        """Get the weather of a city"""
+        assert city == "Paris", city
+        return RESULT
+
+    runner = client.beta.messages.tool_runner(
+        model=MODEL, max_tokens=100, messages=user(QUESTION), tools=[get_weather], extra_body={"temperature": 0}
+    )
+    return [block.type for message in runner for block in message.content]
 
 
 def streams_given_up(client):
@@ -294,7 +341,7 @@ def realtime(client):
 
 CHECKS = [
     chat, stream, stream_events, tools, parse, many_at_once, streams_given_up, completions, models, errors, responses,
-    responses_tools, responses_parse, embeddings, batches, messages,
+    responses_tools, responses_parse, background, pages, embeddings, batches, messages,
 ]  # fmt: skip
 
 
