@@ -202,7 +202,8 @@ function fullChoices({ context, body, answers }: Run, delta: CompletionDelta): o
     if (i < parts.length - 1) return choice;
     return {
       ...choice,
-      logprobs: delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs) },
+      logprobs:
+        delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs), refusal: null },
       finish_reason: answer.finishReason(delta.finishReason),
       ...(isLast ? { stop_reason: delta.stopReason } : {}),
       ...(body.return_token_ids ? { token_ids: delta.tokenIds } : {}),

@@ -152,7 +152,9 @@ describe.skipIf(!hasStories)('answers of stories260k', () => {
     }
     const streamed = [];
     for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
-      streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+      const logprobs = chunk.choices[0]?.logprobs ?? null;
+      if (logprobs !== null) expect(logprobs.refusal).toBeNull();
+      streamed.push(...(logprobs?.content ?? []));
     }
     expect(streamed).toEqual(content);
   });
