@@ -80,6 +80,7 @@ export const sampling = {
   ),
   cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
   return_token_ids: maybe(flag),
+  return_tokens_as_token_ids: maybe(flag),
   add_special_tokens: maybe(flag),
   response_format: maybe(
     Type.Object({
