@@ -24,11 +24,10 @@ export function usedTools({ tools: given, tool_choice: choice }: ToolFields): re
   });
 }
 
-/** The choice that names several. */
+/** Of a choice that names several; null for another. */
 function allowedTools(choice: ChatRequest['tool_choice']) {
-  return typeof choice === 'object' && choice !== null && 'allowed_tools' in choice
-    ? choice.allowed_tools
-    : null;
+  if (typeof choice !== 'object' || choice?.type !== 'allowed_tools') return null;
+  return choice.allowed_tools;
 }
 
 /** Throws ApiError where there is none; `field` has the name. */

@@ -78,7 +78,7 @@ export function toolChoiceOf({ tool_choice: choice, tools }: ChatRequest): ToolC
       'tool_choice',
     );
   if (choice === 'required') return 'required';
-  if ('allowed_tools' in choice) return choice.allowed_tools.mode ?? 'auto';
+  if (choice.type === 'allowed_tools') return choice.allowed_tools.mode ?? 'auto';
   return { name: toolNamed(tools, choice.function.name, 'tool_choice.function.name').function.name };
 }
 

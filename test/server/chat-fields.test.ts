@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { buildApp } from '../../dist/server/app.js';
 import type { ChatPrompt } from '../../engine/engine.ts';
+import { usedTools } from '../../server/chat-tools.ts';
 import { testAppOptions } from './app-options.ts';
 import { delta, FakeEngine } from './fake-engine.ts';
 
@@ -277,5 +278,8 @@ describe('tools in the template', () => {
     });
     const { prompt } = await ask({ tools, tool_choice: allowed('auto') });
     expect(prompt.tools).toEqual([named('now', { parameters: none })]);
+    // In a choice of another type the field is any unknown one.
+    const other = { tools, tool_choice: { ...named('f'), allowed_tools: 1 } };
+    expect(usedTools(other as never)).toHaveLength(2);
   });
 });
