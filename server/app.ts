@@ -1,7 +1,6 @@
 // The HTTP application over an engine. It never listens: that is serve.ts's, and tests inject.
 
 import { createHash, randomBytes } from 'node:crypto';
-import { Socket } from 'node:net';
 import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
 import websocket from '@fastify/websocket';
@@ -17,6 +16,15 @@ import type { EngineApi } from '../engine/engine.ts';
 import { answerFormat } from './answer/formats.ts';
 import { agreedProtocol, checkHost, Keys } from './auth.ts';
 import { Batches } from './batches/batches.ts';
+import {
+  answerParserError,
+  closeSilent,
+  Incoming,
+  limitBodyTime,
+  limitConnections,
+  uploadTimeoutMs,
+  writeError,
+} from './connections.ts';
 import type { AppOptions, Context } from './context.ts';
 import { dialectOf } from './dialect.ts';
 import { ApiError } from './errors.ts';
@@ -62,8 +70,6 @@ export interface App {
 
 /** Routes that answer without a key: what load balancers ask. */
 const openRoutes: ReadonlySet<string> = new Set(['/health', '/ping']);
-/** For a file of --max-file-size on a slow line. */
-const uploadTimeoutMs = 600_000;
 const methodsToTry = ['GET', 'POST', 'DELETE'] as const;
 
 /** The client's own id when it is sane, else a fresh one; it names the request in logs and answers. */
@@ -161,10 +167,28 @@ async function registerSockets(app: FastifyInstance, options: AppOptions): Promi
       if (socket.readyState === socket.OPEN) socket.close(1011, 'internal error');
     },
   });
+  app.websocketServer.on('wsClientError', ({ message }, socket) => {
+    writeError(socket, new ApiError('malformed_request', `the upgrade to a WebSocket: ${message}`));
+  });
+}
+
+/** Before guard(): what a browser asks beforehand has no key, and pages are to read why they are refused. */
+async function answerBrowsers(app: FastifyInstance, origins: readonly string[]): Promise<void> {
+  const exposedHeaders = ['x-request-id', 'request-id', 'retry-after'];
+  await app.register(cors, { origin: [...origins], methods: ['GET', 'POST', 'DELETE'], exposedHeaders });
 }
 
 /** JSON, or nothing where nothing is wanted: clients name the type of a body that they leave out. */
 function readBodies(app: FastifyInstance): void {
+  app.removeContentTypeParser('text/plain');
+  app.addHook('preParsing', async ({ headers: { 'content-encoding': encoding = 'identity' } }, _, body) => {
+    if (encoding === 'identity') return body;
+    const found = JSON.stringify(encoding.slice(0, 100));
+    throw new ApiError(
+      'unsupported_media_type',
+      `content-encoding: found ${found}, allowed: bodies as they are`,
+    );
+  });
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '' && request.routeOptions.schema?.body === undefined) done(null, undefined);
@@ -172,44 +196,26 @@ function readBodies(app: FastifyInstance): void {
   });
 }
 
-/** Node has one limit for all of a server's requests, and uploads need a longer one than other bodies. */
-function limitBodyTime(app: FastifyInstance, limitMs: number): void {
-  app.addHook('onRequest', async ({ raw, routeOptions }) => {
-    // A request that is injected has no socket.
-    if (routeOptions.config.isUpload === true || !(raw.socket instanceof Socket)) return;
-    const timer = setTimeout(() => {
-      const late = Object.assign(new Error('Request timeout'), { code: 'ERR_HTTP_REQUEST_TIMEOUT' });
-      if (!raw.complete) app.server.emit('clientError', late, raw.socket);
-    }, limitMs).unref();
-    raw.once('close', () => clearTimeout(timer));
-  });
-}
-
-/** Node closes those that are too many without a word; the log has one a minute. */
-function limitConnections(app: FastifyInstance, limit: number): void {
-  app.server.maxConnections = limit;
-  let silentUntilMs = 0;
-  app.server.on('drop', () => {
-    if (nowMs() < silentUntilMs) return;
-    silentUntilMs = nowMs() + 60_000;
-    app.log.warn(`connections are refused: ${limit} are open (--max-connections)`);
-  });
-}
-
-/** Everything but listening. The engine stays the caller's: close() does not close it. */
-export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
-  let isDraining = false;
-  const app = fastify({
+function createFastify(options: AppOptions): FastifyInstance {
+  return fastify({
     ...(options.logger === null ? { logger: false } : { loggerInstance: options.logger }),
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: options.bodyLimitBytes,
+    http: { IncomingMessage: Incoming },
     requestTimeout: uploadTimeoutMs,
+    clientErrorHandler: answerParserError,
     genReqId: requestId as never,
     frameworkErrors: (error, request, reply) => {
       (reply as FastifyReply).code(400).send(asApiError(error, request as FastifyRequest).body);
     },
     routerOptions: { maxParamLength: 1000 },
   }) as FastifyInstance;
+}
+
+/** Everything but listening. The engine stays the caller's: close() does not close it. */
+export async function buildApp(engine: EngineApi, options: AppOptions): Promise<App> {
+  let isDraining = false;
+  const app = createFastify(options);
   const context: Context = {
     engine,
     options,
@@ -225,13 +231,14 @@ export async function buildApp(engine: EngineApi, options: AppOptions): Promise<
     batchLoad: { numSequences: 0 },
   };
   limitConnections(app, options.maxConnections);
+  closeSilent(app);
   app.setValidatorCompiler(({ schema, httpPart }) => validatorOf(schema as object, httpPart));
   answerErrors(app);
   await registerSockets(app, options);
   readBodies(app);
+  if (options.allowedOrigins.length > 0) await answerBrowsers(app, options.allowedOrigins);
   guard(app, options);
   limitBodyTime(app, options.bodyTimeoutMs);
-  if (options.allowedOrigins.length > 0) await app.register(cors, { origin: [...options.allowedOrigins] });
   await app.register(swagger, openApiOptions(options.version));
   app.get('/openapi.json', async () => app.swagger());
   chatRoutes(app, context);

@@ -62,7 +62,7 @@ export function checkHost(request: FastifyRequest, allowedHosts: readonly string
 /** Browsers let any page open a WebSocket, and say whose it is; other clients send no Origin. */
 export function checkOrigin({ headers }: FastifyRequest, allowedOrigins: readonly string[]): void {
   const { origin } = headers;
-  if (origin === undefined || allowedOrigins.includes(origin)) return;
+  if (origin === undefined || [origin, '*'].some((allowed) => allowedOrigins.includes(allowed))) return;
   throw new ApiError(
     'origin_not_allowed',
     'the Origin header is not one that may open a WebSocket here: see --allowed-origins',

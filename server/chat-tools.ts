@@ -4,10 +4,38 @@ import type { ToolFormat } from './answer/tool-formats.ts';
 import { ApiError } from './errors.ts';
 import { checkNesting } from './nesting.ts';
 import type { ChatRequest, MessageField, ToolField } from './schemas.ts';
+import { shown } from './validation.ts';
 
-/** The tools that the model may call. */
-export function usedTools({ tools, tool_choice: choice }: ChatRequest): readonly ToolField[] {
-  return choice === 'none' ? [] : (tools ?? []);
+/** What a function takes that names no parameters: none, as OpenAI has it. */
+const noParameters = { type: 'object', properties: {} };
+
+type ToolFields = Pick<ChatRequest, 'tools' | 'tool_choice'>;
+
+/** The tools that the model may call, all with parameters, since templates go through them. */
+export function usedTools({ tools: given, tool_choice: choice }: ToolFields): readonly ToolField[] {
+  if (choice === 'none') return [];
+  const tools = given ?? [];
+  const allowed = allowedTools(choice)?.tools.map(({ function: { name } }, i) =>
+    toolNamed(tools, name, `tool_choice.allowed_tools.tools.${i}.function.name`),
+  );
+  return (allowed ?? tools).map((tool) => {
+    const parameters = tool.function.parameters ?? noParameters;
+    return { ...tool, function: { ...tool.function, parameters } };
+  });
+}
+
+/** Of a choice that names several; null for another. */
+function allowedTools(choice: ChatRequest['tool_choice']) {
+  if (typeof choice !== 'object' || choice?.type !== 'allowed_tools') return null;
+  return choice.allowed_tools;
+}
+
+/** Throws ApiError where there is none; `field` has the name. */
+export function toolNamed(tools: readonly ToolField[], name: string, field: string): ToolField {
+  const tool = tools.find(({ function: { name: known } }) => known === name);
+  if (tool !== undefined) return tool;
+  const names = tools.map(({ function: { name: known } }) => known).join(', ');
+  throw new ApiError('invalid_value', `${field}: found ${shown(name)}, allowed: ${names || 'none'}`, field);
 }
 
 /** `functions` and `function_call`, OpenAI's older form, as tools and tool_choice. */

@@ -5,11 +5,14 @@ import type { EngineApi, TokenLogprobs } from '../engine/engine.ts';
 /** JSON has no infinities: vLLM's floor stands for them. */
 const finite = (logprob: number) => Math.max(-9999, Number.isNaN(logprob) ? -9999 : logprob);
 
+/** What a token is called: its text, or its id as vLLM writes it, which no other token shares. */
+const nameOf = (tokenId: number, text: string, asIds: boolean) => (asIds ? `token_id:${tokenId}` : text);
+
 /** choices[].logprobs.content of chat completions. */
-export function chatLogprobs(engine: EngineApi, tokens: readonly TokenLogprobs[]): object[] {
+export function chatLogprobs(engine: EngineApi, tokens: readonly TokenLogprobs[], asIds = false): object[] {
   const entry = (tokenId: number, logprob: number) => {
     const { text, bytes } = engine.tokenText(tokenId);
-    return { token: text, logprob: finite(logprob), bytes: Array.from(bytes) };
+    return { token: nameOf(tokenId, text, asIds), logprob: finite(logprob), bytes: Array.from(bytes) };
   };
   return tokens.map((token) => ({
     ...entry(token.tokenId, token.logprob),
@@ -32,12 +35,14 @@ export function textLogprobs(
   engine: EngineApi,
   tokens: ReadonlyArray<TokenLogprobs | { tokenId: number; logprob: null }>,
   firstOffset: number,
+  asIds = false,
 ): TextLogprobs {
   const out: TextLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
   let offset = firstOffset;
   for (const token of tokens) {
     const { text } = engine.tokenText(token.tokenId);
-    out.tokens.push(text);
+    const name = nameOf(token.tokenId, text, asIds);
+    out.tokens.push(name);
     out.text_offset.push(offset);
     offset += text.length;
     if (token.logprob === null) {
@@ -48,9 +53,9 @@ export function textLogprobs(
     const top: Record<string, number> = {};
     // Different ids may have the same text (incomplete characters); the likeliest speaks for them.
     token.topTokenIds.forEach((id, i) => {
-      top[engine.tokenText(id).text] ??= finite(token.topLogprobs[i]);
+      top[nameOf(id, engine.tokenText(id).text, asIds)] ??= finite(token.topLogprobs[i]);
     });
-    top[text] ??= finite(token.logprob);
+    top[name] ??= finite(token.logprob);
     out.token_logprobs.push(finite(token.logprob));
     out.top_logprobs.push(top);
   }

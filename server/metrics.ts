@@ -104,6 +104,7 @@ class FastHistogram {
 export class Metrics implements EngineObserver {
   readonly #registry = new Registry();
   readonly #labels: { model_name: string; engine: string };
+  #numWaiting = () => 0;
   readonly #gauges: Record<'running' | 'waiting' | 'usage', Gauge>;
   readonly #counters: Record<string, Counter>;
   readonly #histograms: Record<string, FastHistogram>;
@@ -194,6 +195,9 @@ export class Metrics implements EngineObserver {
   }
 
   render(): Promise<string> {
+    const numWaiting = this.#numWaiting();
+    this.#gauges.waiting.set(this.#labels, numWaiting);
+    this.#byReason.set({ ...this.#labels, reason: 'capacity' }, numWaiting);
     return this.#registry.metrics();
   }
 
@@ -235,6 +239,11 @@ export class Metrics implements EngineObserver {
     for (const one of Object.values(whole)) one.inc(this.#labels, 0);
     for (let i = 0; i < maxTokens; i++) byPosition.inc({ ...this.#labels, position: String(i) }, 0);
     this.#drafts = { ...whole, byPosition };
+  }
+
+  /** numWaiting is asked at every scrape: who comes during a long step, or in a pause, waits already. */
+  setQueue(numWaiting: () => number): void {
+    this.#numWaiting = numWaiting;
   }
 
   /** isSleeping is asked at every scrape. Asleep, vLLM has its weights offloaded; here they stay. */
@@ -280,9 +289,7 @@ export class Metrics implements EngineObserver {
   onStep(stats: StepStats): void {
     const labels = this.#labels;
     this.#gauges.running.set(labels, stats.numRunning);
-    this.#gauges.waiting.set(labels, stats.numWaiting);
     this.#gauges.usage.set(labels, stats.kvCacheUsage);
-    this.#byReason.set({ ...labels, reason: 'capacity' }, stats.numWaiting);
     const add = (name: string, count: number) => count > 0 && this.#counters[name].inc(labels, count);
     add('queries', stats.prefixCacheQueries);
     add('hits', stats.prefixCacheHits);

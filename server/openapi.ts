@@ -96,6 +96,8 @@ const fields: Record<string, string> = {
   continuous_usage_stats: 'Has usage in every chunk, with include_usage; false by default.',
   include_obfuscation: 'Taken, and changes nothing.',
   cache_salt: 'Requests share cached prefixes only under the same salt.',
+  return_tokens_as_token_ids:
+    'Log-probabilities call tokens token_id:ID instead of by their text; false by default.',
   return_token_ids: 'Adds the ids of prompt and output to the answer; false by default.',
   add_special_tokens: 'Puts the tokenizer’s own special tokens around the prompt.',
   response_format: 'What the answer must be; text by default.',

@@ -37,7 +37,7 @@ export const serveOptions: readonly Option[] = [
   { group: 'Listening', name: 'host', kind: { type: 'text' }, fallback: '127.0.0.1', help: 'address to listen on; 0.0.0.0 is every interface' },
   { group: 'Listening', name: 'port', kind: integer(0, 65_535), fallback: 8000, help: 'port to listen on; 0 picks a free one' },
   { group: 'Listening', name: 'api-key', kind: { type: 'list' }, fallback: [], help: 'key that requests must bring, may be given several times; none lets everyone in' },
-  { group: 'Listening', name: 'allowed-origins', kind: { type: 'list' }, fallback: [], help: 'origins that browsers may call from; none by default' },
+  { group: 'Listening', name: 'allowed-origins', kind: { type: 'list' }, fallback: [], help: 'origins that browsers may call from, * for any; none by default' },
   { group: 'Listening', name: 'allowed-hosts', kind: { type: 'list' }, fallback: [], help: 'Host headers to answer to beside localhost, while listening on loopback' },
   { group: 'Listening', name: 'enable-admin', kind: { type: 'flag' }, fallback: false, help: 'serve /abort, /pause, /resume, /sleep, /wake_up and /reset_prefix_cache to everyone who has an API key' },
   { group: 'Listening', name: 'shutdown-timeout', kind: { type: 'number', low: 0, high: 86_400 }, fallback: 30, help: 'seconds that running requests get after SIGTERM' },

@@ -21,7 +21,6 @@ const unsupported: ReadonlyArray<
   ['logits_processors', () => true, 'requests without it'],
   ['web_search_options', () => true, 'requests without it'],
   ['logprob_token_ids', () => true, 'requests without it'],
-  ['return_tokens_as_token_ids', (value) => value !== false, 'false'],
   ['repetition_detection', () => true, 'requests without it'],
   ['prompt_embeds', () => true, 'requests without it'],
   ['chat_template', () => true, "the server's own chat template"],

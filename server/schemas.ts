@@ -80,6 +80,7 @@ export const sampling = {
   ),
   cache_salt: maybe(Type.String({ minLength: 1, maxLength: 1000 })),
   return_token_ids: maybe(flag),
+  return_tokens_as_token_ids: maybe(flag),
   add_special_tokens: maybe(flag),
   response_format: maybe(
     Type.Object({
@@ -145,10 +146,29 @@ const functionTool = Type.Object({
 });
 export const tool = Type.Object({ type: Type.Literal('function'), function: functionTool });
 
+const namedFunction = { type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) };
+
+const toolChoice = Type.Union([
+  Type.Literal('none'),
+  Type.Literal('auto'),
+  Type.Literal('required'),
+  Type.Object(namedFunction),
+  Type.Object({
+    type: Type.Literal('allowed_tools'),
+    allowed_tools: Type.Object(
+      {
+        mode: maybe(oneOf('auto', 'required')),
+        tools: Type.Array(Type.Object(namedFunction), { minItems: 1, maxItems: 512 }),
+      },
+      { description: 'Those of tools that the model is shown.' },
+    ),
+  }),
+]);
+
 /** Of OpenAI's fields those that a server of one's own has nothing to do with, so that clients may send them. */
 export const accepted = {
   store: maybe(flag),
-  metadata: maybe(Type.Record(text(64), text(512), { maxProperties: 16 })),
+  metadata: maybe(Type.Record(Type.String(), text(512), { maxProperties: 16, propertyNames: text(64) })),
   service_tier: maybe(oneOf('auto', 'default', 'flex', 'scale', 'priority')),
   prediction: maybe(Type.Object({ type: Type.Literal('content'), content })),
   safety_identifier: maybe(text(10_000)),
@@ -174,14 +194,7 @@ export const chatRequest = Type.Object({
   chat_template_kwargs: maybe(Type.Record(Type.String(), Type.Unknown(), { maxProperties: 100 })),
   documents: maybe(Type.Array(Type.Unknown(), { maxItems: 1000 })),
   tools: maybe(Type.Array(tool, { maxItems: 512 })),
-  tool_choice: maybe(
-    Type.Union([
-      Type.Literal('none'),
-      Type.Literal('auto'),
-      Type.Literal('required'),
-      Type.Object({ type: maybe(Type.Literal('function')), function: Type.Object({ name: text(1000) }) }),
-    ]),
-  ),
+  tool_choice: maybe(toolChoice),
   parallel_tool_calls: maybe(flag),
   functions: maybe(Type.Array(functionTool, { maxItems: 512, description: 'The older form of tools.' })),
   function_call: maybe(

@@ -235,6 +235,7 @@ export async function runServe(args: readonly string[]): Promise<number> {
   await loadAdapters(engine, values['lora-modules'] as string[], names);
   metrics.setEngine(engine.description, options.enablePrefixCaching ?? true);
   if (options.speculation != null) metrics.setSpeculation(options.speculation.numSpeculativeTokens);
+  metrics.setQueue(() => engine.stats.numWaiting);
   metrics.setSleepState(() => engine.control.isSleeping);
   metrics.setAdapters(values['max-loras'] as number, () => engine.adaptersInUse());
   const taken = new Set([...names, ...engine.adapters.keys()]);

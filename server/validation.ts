@@ -21,6 +21,8 @@ interface Schema {
   required?: string[];
   properties?: Record<string, Schema>;
   items?: Schema;
+  maxProperties?: number;
+  propertyNames?: Schema;
 }
 
 /** Our schemas need not be checked against JSON Schema's own in every process: that is a test's work. */
@@ -58,6 +60,9 @@ export function checked<T>(validate: Validator, body: unknown): T {
   if (validate(body)) return body as T;
   throw toApiError((validate.errors ?? []) as FastifySchemaValidationError[]);
 }
+
+/** As answers show it. */
+const maxFieldNameLength = 200;
 
 type Found = FastifySchemaValidationError & { data?: unknown; parentSchema?: Schema };
 
@@ -98,13 +103,22 @@ export function allowed(schema: Schema): string {
     case 'null':
       return 'null';
     default:
-      return 'an object';
+      return allowedObject(schema);
   }
 }
 
-/** /messages/0/role -> messages.0.role */
+function allowedObject({ maxProperties, propertyNames }: Schema): string {
+  const count = maxProperties === undefined ? '' : ` of at most ${maxProperties} fields`;
+  const names =
+    propertyNames === undefined ? '' : ` with names of at most ${propertyNames.maxLength} characters`;
+  return `an object${count}${names}`;
+}
+
+/** /messages/0/role -> messages.0.role. Some names are the client's own. */
 function fieldName(instancePath: string): string {
-  return instancePath.split('/').slice(1).map(decodeURIComponent).join('.');
+  const names = instancePath.split('/').slice(1);
+  const unescaped = names.map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
+  return unescaped.join('.').slice(0, maxFieldNameLength);
 }
 
 const depth = (error: Found) => error.instancePath.split('/').length;

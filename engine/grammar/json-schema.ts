@@ -304,11 +304,10 @@ class SchemaWriter {
 
   /** An object whose properties have no names. */
   #map(schema: SchemaObject, min: number, max: number, path: string): string {
-    const {
-      patternProperties,
-      propertyNames,
-      additionalProperties: open = patternProperties === undefined,
-    } = schema;
+    const { patternProperties, propertyNames } = schema;
+    // What declares its properties, and none, is closed like any other that declares them.
+    const isDeclared = schema.properties !== undefined && propertyNames === undefined && min === 0;
+    const { additionalProperties: open = patternProperties === undefined && !isDeclared } = schema;
     if (patternProperties !== undefined && (open !== false || propertyNames !== undefined)) {
       const other = open !== false ? 'additionalProperties' : 'propertyNames';
       throw new GrammarError(`${path}: the keyword ${other} is not supported beside patternProperties`);

@@ -1,9 +1,9 @@
 // What clients may send to /v1/files and /v1/batches.
 
-import Type, { type Static, type TSchema } from 'typebox';
+import Type, { type Static } from 'typebox';
+import { accepted, maybe } from '../schemas.ts';
 import { endpointUrls } from './endpoints.ts';
 
-const maybe = <T extends TSchema>(schema: T) => Type.Optional(Type.Union([schema, Type.Null()]));
 const oneOf = <T extends string>(names: readonly T[]) =>
   Type.Unsafe<T>(Type.Union(names.map((name) => Type.Literal(name))));
 const id = Type.String({ minLength: 1, maxLength: 100 });
@@ -37,12 +37,7 @@ export const batchRequest = Type.Object({
   input_file_id: id,
   endpoint: oneOf(endpointUrls),
   completion_window: Type.Literal('24h'),
-  metadata: maybe(
-    Type.Record(Type.String(), Type.String({ maxLength: 512 }), {
-      maxProperties: 16,
-      propertyNames: { maxLength: 64 },
-    }),
-  ),
+  metadata: accepted.metadata,
   output_expires_after: maybe(expiresAfter),
 });
 

@@ -2,6 +2,7 @@
 // fields.
 
 import { PromptError } from '../../engine/engine.ts';
+import { toolNamed } from '../chat-tools.ts';
 import { ApiError } from '../errors.ts';
 import type { ChatRequest, ToolField } from '../schemas.ts';
 import { shown } from '../validation.ts';
@@ -71,13 +72,9 @@ function toTool({ type, name, description, parameters, strict }: ToolGiven, i: n
 /** `allowed_tools` names those of the tools that may be called this time. */
 function chosenTools({ tool_choice: choice }: ResponseRequest, tools: ToolField[]): ToolField[] {
   if (typeof choice !== 'object' || choice?.type !== 'allowed_tools') return tools;
-  return (choice.tools ?? []).map(({ name }, i) => {
-    const tool = tools.find(({ function: { name: known } }) => known === name);
-    if (tool !== undefined) return tool;
-    const field = `tool_choice.tools.${i}.name`;
-    const names = tools.map(({ function: { name: known } }) => known).join(', ');
-    throw new ApiError('invalid_value', `${field}: found ${shown(name)}, allowed: ${names || 'none'}`, field);
-  });
+  return (choice.tools ?? []).map(({ name }, i) =>
+    toolNamed(tools, name ?? '', `tool_choice.tools.${i}.name`),
+  );
 }
 
 function toToolChoice(choice: ResponseRequest['tool_choice']): ChatRequest['tool_choice'] {

@@ -128,8 +128,7 @@ async function answer(run: Run): Promise<object> {
     choices: choices.map((choice, index) => ({
       index,
       message: answers[index].message,
-      logprobs:
-        choice.logprobs === null ? null : { content: chatLogprobs(engine, choice.logprobs), refusal: null },
+      logprobs: shownLogprobs(run, choice.logprobs),
       finish_reason: answers[index].finishReason(choice.finishReason),
       stop_reason: choice.stopReason,
       ...(body.return_token_ids ? { token_ids: choice.tokenIds } : {}),
@@ -190,7 +189,8 @@ async function stream(run: Run, reply: FastifyReply): Promise<void> {
 }
 
 /** The chunks of one delta: one, or more when it holds parts of tool calls, or none when all is held. */
-function fullChoices({ context, body, answers }: Run, delta: CompletionDelta): object[] {
+function fullChoices(run: Run, delta: CompletionDelta): object[] {
+  const { context, body, answers } = run;
   const { engine } = context;
   const isLast = delta.finishReason !== null;
   const answer = answers[delta.index];
@@ -202,7 +202,7 @@ function fullChoices({ context, body, answers }: Run, delta: CompletionDelta): o
     if (i < parts.length - 1) return choice;
     return {
       ...choice,
-      logprobs: delta.logprobs === null ? null : { content: chatLogprobs(engine, delta.logprobs) },
+      logprobs: shownLogprobs(run, delta.logprobs),
       finish_reason: answer.finishReason(delta.finishReason),
       ...(isLast ? { stop_reason: delta.stopReason } : {}),
       ...(body.return_token_ids ? { token_ids: delta.tokenIds } : {}),
@@ -211,4 +211,10 @@ function fullChoices({ context, body, answers }: Run, delta: CompletionDelta): o
         : { prompt_logprobs: promptLogprobs(engine, delta.promptLogprobs) }),
     };
   });
+}
+
+function shownLogprobs({ context, body }: Run, tokens: CompletionDelta['logprobs']): object | null {
+  if (tokens === null) return null;
+  const content = chatLogprobs(context.engine, tokens, body.return_tokens_as_token_ids === true);
+  return { content, refusal: null };
 }

@@ -1,7 +1,7 @@
 // POST /v1/completions: one text, a list of texts, token ids, or a list of those; n choices each.
 
 import type { FastifyInstance, FastifyReply } from 'fastify';
-import type { CompletionDelta, Grammar, TokenLogprobs } from '../../engine/engine.ts';
+import type { CompletionDelta, EngineApi, Grammar, TokenLogprobs } from '../../engine/engine.ts';
 import { RequestError } from '../../engine/engine.ts';
 import { bestChoices, wantedBeams, wantedBestOf } from '../beams.ts';
 import { type Caller, cacheSaltOf, callerOf, priorityOf } from '../caller.ts';
@@ -182,7 +182,17 @@ function echoOf(
 ) {
   if (body.echo !== true) return { text: '', logprobs: null };
   const tokens = [{ tokenId: run.tokenIds[0], logprob: null }, ...(reported ?? [])];
-  return { text: run.text, logprobs: body.logprobs == null ? null : textLogprobs(engine, tokens, 0) };
+  return { text: run.text, logprobs: shownLogprobs(engine, body, tokens, 0) };
+}
+
+/** Null where they were not asked for. */
+function shownLogprobs(
+  engine: EngineApi,
+  { logprobs, return_tokens_as_token_ids: asIds }: CompletionRequest,
+  tokens: Parameters<typeof textLogprobs>[1],
+  firstOffset: number,
+): TextLogprobs | null {
+  return logprobs == null ? null : textLogprobs(engine, tokens, firstOffset, asIds === true);
 }
 
 function joined(first: TextLogprobs | null, second: TextLogprobs | null): TextLogprobs | null {
@@ -213,7 +223,7 @@ async function collect(
     const echo = echoOf(context, body, run, reported);
     const text = wantsPromptOnly(body) ? '' : own.map((delta) => delta.text).join('');
     const tokens = wantsPromptOnly(body) ? [] : own.flatMap(({ logprobs }) => logprobs ?? []);
-    const generated = body.logprobs == null ? null : textLogprobs(context.engine, tokens, echo.text.length);
+    const generated = shownLogprobs(context.engine, body, tokens, echo.text.length);
     return {
       index: run.promptIndex * (body.n ?? 1) + index,
       text: echo.text + text,
@@ -303,7 +313,7 @@ function fullChoice(
   const text = wantsPromptOnly(body) ? '' : delta.text;
   const tokens = wantsPromptOnly(body) ? [] : (delta.logprobs ?? []);
   offsets.set(delta.index, offset + text.length);
-  const generated = body.logprobs == null ? null : textLogprobs(context.engine, tokens, offset);
+  const generated = shownLogprobs(context.engine, body, tokens, offset);
   return {
     index: run.promptIndex * (body.n ?? 1) + delta.index,
     text: echo.text + text,

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import { modelParams } from '../schemas.ts';
+import { listAnswer } from '../store/page.ts';
 
 export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }: Context): void {
   const describe = (id: string) => ({
@@ -14,6 +15,10 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
     root: engine.description.modelPath,
     parent: null,
     max_model_len: engine.description.maxModelLen,
+    // What Anthropic's clients look for.
+    type: 'model',
+    display_name: id,
+    created_at: new Date(1000 * startedAt).toISOString(),
   });
 
   const describeAny = (id: string) => {
@@ -28,10 +33,12 @@ export function modelRoutes(app: FastifyInstance, { engine, options, startedAt }
 
   const allNames = () => [...options.servedModelNames, ...engine.adapters.keys(), ...options.encoders.keys()];
 
-  app.get('/v1/models', async () => ({
-    object: 'list',
-    data: allNames().map(describeAny),
-  }));
+  app.get('/v1/models', async () =>
+    listAnswer(
+      allNames().flatMap((id) => describeAny(id) ?? []),
+      false,
+    ),
+  );
 
   // Names may contain slashes, as Hub ids do.
   app.get('/v1/models/*', { schema: { params: modelParams } }, async (request) => {

@@ -2,6 +2,7 @@
 
 import type { FastifyInstance } from 'fastify';
 import { toChatPrompt } from '../chat-prompt.ts';
+import { usedTools } from '../chat-tools.ts';
 import { admit, type Context } from '../context.ts';
 import { ApiError } from '../errors.ts';
 import {
@@ -27,7 +28,7 @@ export function tokenizeRoutes(app: FastifyInstance, context: Context): void {
     const { tokenIds } =
       body.messages != null
         ? await engine.encodeChat(
-            toChatPrompt({ ...body, messages: body.messages }, body.tools ?? [], answerFormat.tools?.callIds),
+            toChatPrompt({ ...body, messages: body.messages }, usedTools(body), answerFormat.tools?.callIds),
           )
         : await engine.encodeText(body.prompt as string, body.add_special_tokens ?? true);
     const tokens = Array.from(tokenIds);

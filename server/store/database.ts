@@ -6,7 +6,7 @@ import { statfsSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import Sqlite from 'better-sqlite3';
 import { batchesSchema, lineStartsSchema } from './batches-tables.ts';
-import { responsesSchema } from './responses-tables.ts';
+import { responsesByOwnerSchema, responsesSchema } from './responses-tables.ts';
 import { StoreError } from './store-error.ts';
 
 export type Database = Sqlite.Database;
@@ -14,7 +14,12 @@ export type Database = Sqlite.Database;
 /**
  * The schema, one step a version; steps are only ever added. `user_version` counts those a file has had.
  */
-const migrations: readonly string[] = [responsesSchema, batchesSchema, lineStartsSchema];
+const migrations: readonly string[] = [
+  responsesSchema,
+  batchesSchema,
+  lineStartsSchema,
+  responsesByOwnerSchema,
+];
 
 /** "quir": other programs' databases are left alone. */
 const applicationId = 0x71756972;

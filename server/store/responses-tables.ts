@@ -23,3 +23,8 @@ export const responsesSchema = `
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX response_items_by_response ON response_items (response_id);
 `;
+
+/** What makes room is the oldest of one owner. */
+export const responsesByOwnerSchema = `
+  CREATE INDEX responses_by_owner ON responses (owner, created_at);
+`;

@@ -17,6 +17,7 @@ export interface StoredResponse {
 }
 
 interface Row {
+  status: ResponseObject['status'];
   response: string;
   input: string;
   events: string | null;
@@ -25,14 +26,17 @@ interface Row {
 export class ResponseStore {
   readonly #database: Database;
   readonly #maxBytes: number;
-  #numBytes: number;
+  /** What is stored, by owner. */
+  #numBytes: Map<string, number>;
 
-  /** `maxBytes` for everything stored; the oldest makes room for the newest. */
+  /**
+   * `maxBytes` for everything stored. The oldest of the owner who has most makes room for the newest, so that
+   * nobody loses what fits an equal share.
+   */
   constructor(database: Database, maxBytes: number) {
     this.#database = database;
     this.#maxBytes = maxBytes;
-    this.#endInterrupted();
-    this.#numBytes = this.#sum();
+    this.#numBytes = this.#sums();
   }
 
   /** Adds it, or what has become of it. The items after the first `numEarlier` are its own. */
@@ -47,40 +51,42 @@ export class ResponseStore {
         .run(response.id, owner, response.created_at, response.status, size, ...row);
       const insert = this.#database.prepare('INSERT OR IGNORE INTO response_items VALUES (?, ?)');
       for (const { id } of [...input.slice(numEarlier), ...response.output]) insert.run(id, response.id);
-      this.#numBytes += size;
+      this.#count(owner, size);
       this.#remove('created_at < ?', Math.floor(Date.now() / 1000) - maxAgeSeconds);
       this.#makeRoom(response.id);
     });
-    const numBytesBefore = this.#numBytes;
     try {
       write();
     } catch (error) {
-      this.#numBytes = numBytesBefore;
+      this.#numBytes = this.#sums();
       throw error;
     }
   }
 
+  /** One that does not run. */
   find(owner: string, id: string): StoredResponse | null {
     const row = this.#database
-      .prepare('SELECT response, input, events FROM responses WHERE id = ? AND owner = ?')
+      .prepare('SELECT status, response, input, events FROM responses WHERE id = ? AND owner = ?')
       .get(id, owner) as Row | undefined;
     if (row === undefined) return null;
-    const { response, input, events } = row;
-    return {
-      response: JSON.parse(response),
-      input: JSON.parse(input),
-      events: events === null ? null : JSON.parse(events),
-    };
+    const response = JSON.parse(row.response) as ResponseObject;
+    // Said when it is asked for: a start that has to write would fail on a full disk.
+    if (row.status === 'queued' || row.status === 'in_progress') {
+      const message = 'the server ended while this ran, or had no room for how it ended';
+      Object.assign(response, { status: 'failed', error: { code: 'server_error', message } });
+    }
+    const events = row.events === null ? null : JSON.parse(row.events);
+    return { response, input: JSON.parse(row.input), events };
   }
 
   /** The newest of this id, from the input or output of a stored response. */
   findItem(owner: string, itemId: string): Item | null {
     const row = this.#database
       .prepare(
-        `SELECT response, input, NULL AS events FROM responses JOIN response_items ON response_id = id
+        `SELECT response, input FROM responses JOIN response_items ON response_id = id
          WHERE item_id = ? AND owner = ? ORDER BY created_at DESC LIMIT 1`,
       )
-      .get(itemId, owner) as Row | undefined;
+      .get(itemId, owner) as Pick<Row, 'response' | 'input'> | undefined;
     if (row === undefined) return null;
     const { output } = JSON.parse(row.response) as ResponseObject;
     const items: Item[] = [...(JSON.parse(row.input) as Item[]), ...output];
@@ -92,39 +98,33 @@ export class ResponseStore {
     return this.#remove('id = ? AND owner = ?', id, owner) > 0;
   }
 
+  #count(owner: string, numBytes: number): void {
+    this.#numBytes.set(owner, (this.#numBytes.get(owner) ?? 0) + numBytes);
+  }
+
   #remove(condition: string, ...values: Array<string | number>): number {
-    const sizes = this.#database
-      .prepare(`DELETE FROM responses WHERE ${condition} RETURNING size`)
-      .pluck()
-      .all(...values) as number[];
-    for (const size of sizes) this.#numBytes -= size;
-    return sizes.length;
+    const removed = this.#database
+      .prepare(`DELETE FROM responses WHERE ${condition} RETURNING owner, size`)
+      .all(...values) as Array<{ owner: string; size: number }>;
+    for (const { owner, size } of removed) this.#count(owner, -size);
+    return removed.length;
   }
 
   #makeRoom(newestId: string): void {
-    const oldest = this.#database
-      .prepare('SELECT id FROM responses WHERE id <> ? ORDER BY created_at, rowid LIMIT 1')
+    const oldestOf = this.#database
+      .prepare('SELECT id FROM responses WHERE owner = ? AND id <> ? ORDER BY created_at, rowid LIMIT 1')
       .pluck();
-    while (this.#numBytes > this.#maxBytes) {
-      const id = oldest.get(newestId) as string | undefined;
+    for (;;) {
+      const owners = [...this.#numBytes].sort(([, a], [, b]) => b - a);
+      if (owners.reduce((sum, [, numBytes]) => sum + numBytes, 0) <= this.#maxBytes) return;
+      const id = oldestOf.get(owners[0][0], newestId) as string | undefined;
       if (id === undefined) return;
       this.#remove('id = ?', id);
     }
   }
 
-  /** What ran when the server before this one ended will never go on. */
-  #endInterrupted(): void {
-    const error = JSON.stringify({ code: 'server_error', message: 'the server ended while this ran' });
-    this.#database
-      .prepare(
-        `UPDATE responses
-         SET status = 'failed', response = json_set(response, '$.status', 'failed', '$.error', json(?))
-         WHERE status IN ('queued', 'in_progress')`,
-      )
-      .run(error);
-  }
-
-  #sum(): number {
-    return this.#database.prepare('SELECT coalesce(sum(size), 0) FROM responses').pluck().get() as number;
+  #sums(): Map<string, number> {
+    const rows = this.#database.prepare('SELECT owner, sum(size) FROM responses GROUP BY owner').raw().all();
+    return new Map(rows as Array<[owner: string, numBytes: number]>);
   }
 }

@@ -1,6 +1,7 @@
 // Grammars that make an answer call tools: structural tags in the model's own format of calls, with the
 // arguments by each function's schema.
 
+import { toolNamed, usedTools } from '../chat-tools.ts';
 import { ApiError } from '../errors.ts';
 import type { ChatRequest } from '../schemas.ts';
 import type { WantedGrammar } from '../structured-output.ts';
@@ -77,14 +78,8 @@ export function toolChoiceOf({ tool_choice: choice, tools }: ChatRequest): ToolC
       'tool_choice',
     );
   if (choice === 'required') return 'required';
-  const { name } = choice.function;
-  if (tools.some((tool) => tool.function.name === name)) return { name };
-  const names = tools.map((tool) => tool.function.name).join(', ');
-  throw new ApiError(
-    'invalid_value',
-    `tool_choice.function.name: found ${shown(name)}, allowed: ${names}`,
-    'tool_choice.function.name',
-  );
+  if (choice.type === 'allowed_tools') return choice.allowed_tools.mode ?? 'auto';
+  return { name: toolNamed(tools, choice.function.name, 'tool_choice.function.name').function.name };
 }
 
 /**
@@ -99,7 +94,7 @@ export function toolGrammar(
 ): WantedGrammar | null {
   const choice = toolChoiceOf(body);
   if (choice === 'none') return wanted;
-  const tools = body.tools ?? [];
+  const tools = usedTools(body);
   const isForced = choice !== 'auto';
   const isStrict = tools.some((tool) => tool.function.strict === true);
   const callFormat =
@@ -115,7 +110,8 @@ export function toolGrammar(
   const stopsAfterFirst = body.parallel_tool_calls === false || typeof choice === 'object';
   const called = tools.filter(({ function: { name } }) => typeof choice !== 'object' || choice.name === name);
   const tags = called.map((tool) => tagOf(tool, callFormat, isForced));
-  const tagFields = called.map((tool) => `tools.${tools.indexOf(tool)}.function.parameters`);
+  const names = (body.tools ?? []).map((tool) => tool.function.name);
+  const tagFields = called.map((tool) => `tools.${names.indexOf(tool.function.name)}.function.parameters`);
   const calls = {
     type: 'tags_with_separator',
     tags,
@@ -144,6 +140,7 @@ function structuralTag(format: object, tagFields: readonly string[]): WantedGram
 
 /**
  * Arguments are held to the schema where calls are forced or the function is strict, else to be an object.
+ * `{}` as parameters says nothing of them.
  */
 function tagOf(
   { function: { name, parameters, strict } }: Tool,

@@ -84,7 +84,8 @@ describe('/pause', () => {
     expect(await get('/health')).toEqual({ status: 'paused' });
     const tokens = await metric('generation_tokens_total');
     const queued = complete({ prompt: 'Hi', max_tokens: 1 });
-    await new Promise((done) => setTimeout(done, 100));
+    // What waits is counted although no step would say so.
+    while ((await metric('num_requests_waiting')) !== 1) await new Promise((done) => setTimeout(done, 20));
     expect(await metric('generation_tokens_total')).toBe(tokens);
     expect(await post('/resume')).toEqual({ status: 'resumed' });
     expect(await running).toMatchObject({ text: whole.text, finish: 'length' });

@@ -152,9 +152,33 @@ describe.skipIf(!hasStories)('answers of stories260k', () => {
     }
     const streamed = [];
     for await (const chunk of await client.chat.completions.create({ ...request, stream: true })) {
-      streamed.push(...(chunk.choices[0]?.logprobs?.content ?? []));
+      const logprobs = chunk.choices[0]?.logprobs ?? null;
+      if (logprobs !== null) expect(logprobs.refusal).toBeNull();
+      streamed.push(...(logprobs?.content ?? []));
     }
     expect(streamed).toEqual(content);
+  });
+
+  it('names tokens by their ids with return_tokens_as_token_ids', async () => {
+    const asIds = { ...greedy, max_tokens: 4, return_tokens_as_token_ids: true, return_token_ids: true };
+    type Named = { token_ids: number[] };
+    const text = await client.completions.create({ ...asIds, logprobs: 1 });
+    const [{ token_ids: ids, logprobs }] = text.choices as unknown as [
+      Named & { logprobs: { tokens: string[]; top_logprobs: object[]; text_offset: number[] } },
+    ];
+    const names = ids.map((id) => `token_id:${id}`);
+    expect(logprobs.tokens).toEqual(names);
+    expect(logprobs.top_logprobs.map((top) => Object.keys(top)[0])).toEqual(names);
+    const plain = await client.completions.create({ ...greedy, max_tokens: 4, logprobs: 1 });
+    expect(logprobs.text_offset).toEqual(plain.choices[0].logprobs?.text_offset);
+    const { prompt: _, ...chat } = { ...asIds, logprobs: true, top_logprobs: 1 };
+    const messages = [{ role: 'user' as const, content: prompt }];
+    const [choice] = (await client.chat.completions.create({ ...chat, messages })).choices;
+    const content = choice.logprobs?.content ?? [];
+    const chatNames = (choice as unknown as Named).token_ids.map((id) => `token_id:${id}`);
+    expect(content.map(({ token }) => token)).toEqual(chatNames);
+    expect(content.map(({ top_logprobs: [top] }) => top.token)).toEqual(chatNames);
+    expect(Buffer.from(content.flatMap(({ bytes }) => bytes ?? [])).toString()).toBe(choice.message.content);
   });
 
   it('reports prompt_logprobs, the same from a cold and a warm prefix cache', async () => {

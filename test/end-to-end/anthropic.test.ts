@@ -45,6 +45,14 @@ describe("Anthropic's client with quire-demo", () => {
     expect(counted.input_tokens).toBe(inputOf(whole));
   });
 
+  it('lists models', async () => {
+    const listed = await client.models.list();
+    expect(listed).toMatchObject({ has_more: false, first_id: base.model, last_id: base.model });
+    expect(listed.data).toMatchObject([{ id: base.model, type: 'model', display_name: base.model }]);
+    const [{ created_at: createdAt }] = listed.data;
+    expect(new Date(createdAt).toISOString()).toBe(createdAt);
+  });
+
   it('goes on with a prefill, up to a stop sequence', async () => {
     const messages = [whoAreYou, { role: 'assistant' as const, content: 'I am quire-demo,' }];
     const message = await client.messages.create({ ...base, messages, stop_sequences: ['language'] });

@@ -68,6 +68,27 @@ describe('tools with quire-demo', () => {
     expect(functions(message.tool_calls)).toMatchObject(functions(whole.choices[0].message.tool_calls));
   });
 
+  it('without parameters are called without arguments', async () => {
+    const time = { type: 'function' as const, function: { name: 'get_time', description: 'Get the time' } };
+    const request = { ...base, messages: [question], tools: [time], tool_choice: 'required' as const };
+    const { choices } = await client.chat.completions.create(request);
+    const [call] = choices[0].message.tool_calls ?? [];
+    if (call?.type !== 'function') throw new Error('no call');
+    expect([call.function.name, JSON.parse(call.function.arguments)]).toEqual(['get_time', {}]);
+  });
+
+  it('are called only where they are allowed', async () => {
+    const other = { type: 'function' as const, function: { name: 'get_time', description: 'Get the time' } };
+    const allowed = [{ type: 'function', function: { name: 'get_time' } }];
+    const { choices } = await client.chat.completions.create({
+      ...base,
+      messages: [question],
+      tools: [...tools, other],
+      tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'required', tools: allowed } },
+    });
+    expect(choices[0].message.tool_calls?.[0]).toMatchObject({ function: { name: 'get_time' } });
+  });
+
   it('lose nothing to a stop string in a call', async () => {
     const request = { ...base, messages: [question], tools, stop: ['Par'] };
     const { choices } = await client.chat.completions.create(request);

@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { buildApp } from '../../dist/server/app.js';
 import type { ChatPrompt } from '../../engine/engine.ts';
+import { usedTools } from '../../server/chat-tools.ts';
 import { testAppOptions } from './app-options.ts';
 import { delta, FakeEngine } from './fake-engine.ts';
 
@@ -256,5 +257,29 @@ describe('return_token_ids', () => {
     const { answer } = await ask({ return_token_ids: true });
     expect(answer.prompt_token_ids).toEqual(Array.from({ length: 10 }, (_, i) => i + 65));
     expect(answer.choices[0].token_ids).toEqual([...Buffer.from('Hello')]);
+  });
+});
+
+describe('tools in the template', () => {
+  const named = (name: string, fields = {}) => ({ type: 'function', function: { name, ...fields } });
+  const parameters = { type: 'object', properties: { a: { type: 'string' } } };
+  const tools = [named('f', { parameters }), named('now')];
+  const none = { type: 'object', properties: {} };
+
+  it('have parameters, none where a function names none', async () => {
+    const { prompt } = await ask({ tools });
+    expect(prompt.tools).toEqual([named('f', { parameters }), named('now', { parameters: none })]);
+  });
+
+  it('are those of allowed_tools', async () => {
+    const allowed = (mode: string) => ({
+      type: 'allowed_tools',
+      allowed_tools: { mode, tools: [named('now')] },
+    });
+    const { prompt } = await ask({ tools, tool_choice: allowed('auto') });
+    expect(prompt.tools).toEqual([named('now', { parameters: none })]);
+    // In a choice of another type the field is any unknown one.
+    const other = { tools, tool_choice: { ...named('f'), allowed_tools: 1 } };
+    expect(usedTools(other as never)).toHaveLength(2);
   });
 });

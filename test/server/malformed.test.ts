@@ -9,6 +9,7 @@ import { testAppOptions } from './app-options.ts';
 const chat = (extra: object) => ({ messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2, ...extra });
 const text = (extra: object) => ({ prompt: 'Hi', max_tokens: 2, ...extra });
 const tool = { type: 'function', function: { name: 'f', parameters: {} } };
+const allowG = { type: 'allowed_tools', allowed_tools: { tools: [{ function: { name: 'g' } }] } };
 const manyKeys = Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, '']));
 const deepText = `${'{"a":'.repeat(5000)}1${'}'.repeat(5000)}`;
 const nested = (depth: number) => JSON.parse(`${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}`);
@@ -74,6 +75,7 @@ const rows: Row[] = [
   ['a tool without a name', c, chat({ tools: [{ type: 'function', function: {} }] }), 400, 'invalid_value', 'tools.0.function.name'],
   ['a tool of another type', c, chat({ tools: [{ ...tool, type: 'retrieval' }] }), 400, 'invalid_value', 'tools.0.type'],
   ['tool_choice required without tools', c, chat({ tool_choice: 'required' }), 400, 'invalid_value', 'tool_choice'],
+  ['allowed_tools of another name', c, chat({ tools: [tool], tool_choice: allowG }), 400, 'invalid_value', 'tool_choice.allowed_tools.tools.0.function.name'],
   ['documents nested too deep', c, chat({ documents: [nested(300)] }), 400, 'invalid_value', null],
   ['tools nested too deep', c, chat({ tools: [deepTool] }), 400, 'invalid_value', null],
   ['metadata nested too deep', c, chat({ metadata: nested(300) }), 400, 'invalid_value', null],
@@ -83,6 +85,9 @@ const rows: Row[] = [
   ['a named function_call', c, chat({ functions: [tool.function], function_call: { name: 'f' } }), 400, 'unsupported_value', 'tool_choice'],
   ['function_call a word', c, chat({ functions: [tool.function], function_call: 'always' }), 400, 'invalid_value', 'function_call'],
   ['metadata too many', c, chat({ metadata: manyKeys }), 400, 'invalid_value', 'metadata'],
+  ['metadata of a long name', c, chat({ metadata: { ['k'.repeat(65)]: '' } }), 400, 'invalid_value', 'metadata'],
+  ['metadata of an odd name', c, chat({ metadata: { 'a/b~%zz': 1 } }), 400, 'invalid_value', 'metadata.a/b~%zz'],
+  ['logit_bias of an odd name', c, chat({ logit_bias: { '%': 200 } }), 400, 'invalid_value', 'logit_bias.%'],
   ['metadata a number', c, chat({ metadata: { a: 1 } }), 400, 'invalid_value', 'metadata.a'],
   ['service_tier unknown', c, chat({ service_tier: 'gold' }), 400, 'invalid_value', 'service_tier'],
   ['prediction of another type', c, chat({ prediction: { type: 'tokens', content: 'x' } }), 400, 'invalid_value', 'prediction.type'],
@@ -195,7 +200,7 @@ describe.skipIf(!hasStories)('malformed requests', () => {
       'malformed_json',
     ],
     ['a form', 'prompt=Hi', 'application/x-www-form-urlencoded', 415, 'unsupported_media_type'],
-    ['plain text', 'Hi', 'text/plain', 400, 'invalid_value'],
+    ['plain text', 'Hi', 'text/plain', 415, 'unsupported_media_type'],
     [
       'an oversized body',
       JSON.stringify({ prompt: 'x'.repeat(200_000) }),

@@ -256,6 +256,12 @@ describe('the upgrade', () => {
     expect(await status({})).toBe(101);
   });
 
+  it('is open to every page with * among the origins', async () => {
+    await listen({ texts: ['Hello.'], options: { allowedOrigins: ['*'] } });
+    const page = connect('/v1/responses', { headers: { origin: 'https://any.example' } });
+    expect(await page.opened()).toBe(101);
+  });
+
   it('is said to be needed, and is only where there is a socket', async () => {
     await listen({ texts: ['Hello.'] });
     const answer = await fetch(`${url.replace('ws', 'http')}/v1/responses`);

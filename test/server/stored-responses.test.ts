@@ -76,6 +76,27 @@ describe('stored responses', () => {
   });
 });
 
+describe('the room of several keys', () => {
+  it('is not taken by one that stores much from one that stores little', async () => {
+    const options = { responsesLimitBytes: 20_000, apiKeys: ['much', 'little'] };
+    await client.open({ texts: ['x'.repeat(1000)], options });
+    const of = (key: string) => ({ authorization: `Bearer ${key}` });
+    const store = async (key: string) =>
+      (await client.send('POST', '', { input: 'Hi' }, of(key))).json().id as string;
+    const status = async (key: string, id: string) =>
+      (await client.send('GET', `/${id}`, undefined, of(key))).statusCode;
+    const kept = [await store('little'), await store('little')];
+    const ids: string[] = [];
+    for (let i = 0; i < 30; i++) ids.push(await store('much'));
+    expect(await Promise.all(kept.map((id) => status('little', id)))).toEqual([200, 200]);
+    expect([await status('much', ids[0]), await status('much', ids[29])]).toEqual([404, 200]);
+    // Who had all of the room gives what another needs for its share.
+    const share = [...kept];
+    for (let i = 0; i < 2; i++) share.push(await store('little'));
+    expect(await Promise.all(share.map((id) => status('little', id)))).toEqual([200, 200, 200, 200]);
+  });
+});
+
 describe('a background response', () => {
   const heldBack = () => {
     let release = () => {};
@@ -167,6 +188,10 @@ describe('a background response', () => {
     await client.open({ texts: ['Hello.'], options: { storePath: copy } });
     const left = (await client.send('GET', `/${id}`)).json();
     expect(left).toMatchObject({ id, status: 'failed', error: { code: 'server_error' } });
+    // Nothing was written for that: a full disk keeps no server from starting.
+    const found = new Sqlite(copy, { readonly: true });
+    expect(found.prepare('SELECT status FROM responses').pluck().all()).not.toContain('failed');
+    found.close();
     const events = eventsOf((await client.send('GET', `/${id}?stream=true&starting_after=7`)).body);
     expect(events).toMatchObject([{ type: 'response.failed', sequence_number: 8 }]);
     rmSync(folder, { recursive: true });

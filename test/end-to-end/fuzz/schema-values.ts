@@ -55,6 +55,8 @@ const oddTexts = [
   '{"a":1}', 'null', '-1', '1e5', "'; drop table files; --", 'data:image/png;base64,AAAA', 'http://127.0.0.1:1/',
 ]; // biome-ignore format: texts, not lines
 
+/** Of fields, where the client chooses them. */
+const oddNames = ['%', 'a/b~%zz', ''];
 const oddNumbers = [0, -1, 1, 0.5, -0.5, 2 ** 31, -(2 ** 31), 2 ** 32, 2 ** 53, 2 ** 63, 1e308, 1e-308];
 const prototypeNames = ['__proto__', 'constructor', 'prototype', 'toString', 'hasOwnProperty', 'then', ''];
 
@@ -155,7 +157,7 @@ function drawObject(schema: Schema, int: Int, depth: number): Record<string, unk
   const other = Object.values(patternProperties ?? {})[0] ?? additionalProperties;
   if (typeof other === 'object') {
     for (let i = int(0, 2); i > 0; i--) {
-      const name = pick(int, ['a', '5', '300', '99999', 'temperature', ...prototypeNames]);
+      const name = pick(int, ['a', '5', '300', '99999', 'temperature', ...oddNames, ...prototypeNames]);
       define(value, name, drawValue(other, int, '', depth + 1));
     }
   }

@@ -50,6 +50,8 @@ const cases: Array<[name: string, schema: unknown, valid: string[], invalid: str
     ['{}', '{"ab":1}', '{"b":null}', '{"ab":1,"b":null,"c":true}', '{"a":[1]}', '{"abc":{}}', '{"":0}'],
     ['{"ab":"x"}', '{"c":1,"ab":2}', '{"b":null,"ab":1}', '{"ab":1,"ab":"x"}', '{"b":1}'],
   ],
+  ['no properties', { type: 'object', properties: {} }, ['{}', '{ }'], ['{"a":1}', '[]']],
+  ['any properties', { type: 'object' }, ['{}', '{"a":1}'], ['[]']],
   [
     'anything',
     true,

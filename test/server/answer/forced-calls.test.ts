@@ -1,7 +1,7 @@
 // What the grammar of forced calls allows is what the parser of the same name reads.
 
 import { describe, expect, it } from 'vitest';
-import { callFormats } from '../../../server/tools/tool-grammar.ts';
+import { callFormats, toolGrammar } from '../../../server/tools/tool-grammar.ts';
 import { cuts, read } from './merge.ts';
 
 describe.each(Object.entries(callFormats))(
@@ -20,3 +20,17 @@ describe.each(Object.entries(callFormats))(
     });
   },
 );
+
+describe('the arguments of a forced call', () => {
+  const schemaOf = (parameters?: Record<string, unknown>) => {
+    const tools = [{ type: 'function' as const, function: { name: 'now', parameters } }];
+    const wanted = toolGrammar({ messages: [], tools, tool_choice: 'required' }, 'hermes', null);
+    const request = wanted?.request as unknown as { tag: { format: { tags: Array<{ content: object }> } } };
+    return request.tag.format.tags[0].content;
+  };
+
+  it('are none where the function names no parameters, and any with {}', () => {
+    expect(schemaOf()).toMatchObject({ json_schema: { type: 'object', properties: {} } });
+    expect(schemaOf({})).toEqual({ type: 'json_schema', json_schema: { type: 'object' } });
+  });
+});
