@@ -19,10 +19,8 @@ export interface LogitsRow {
   numOutputTokens: number;
 }
 
-export interface FilledBatch {
-  numTokens: number;
-  numSeqs: number;
-  rows: LogitsRow[];
+export interface StepRows {
+  logitsRows: LogitsRow[];
   /** Requests that get the hidden state of their last token, by its row in the batch. */
   hiddenRows: Request[];
 }
@@ -40,36 +38,49 @@ export type MaskOf = (request: Request, numDrafted: number) => Uint32Array | nul
 /** vLLM's floor: below it the division of logits by the temperature loses its meaning in f32. */
 const minTemperature = 0.01;
 
-export function fillBatch(
-  model: NativeModel,
-  plan: StepPlan,
-  layout: BatchLayout,
-  maskOf: MaskOf,
-): FilledBatch {
+/** What a step computes: its tokens, and where they lie. */
+export function fillTokens(model: NativeModel, { scheduled }: StepPlan, layout: BatchLayout): void {
   const { batch } = model;
-  const rows: LogitsRow[] = [];
-  const hiddenRows: Request[] = [];
   let token = 0;
   batch.queryStartLoc[0] = 0;
-  plan.scheduled.forEach((scheduled, seq) => {
-    fillTokens(model, scheduled, token, layout);
-    token += scheduled.numTokens;
+  scheduled.forEach(({ request, start, numTokens }, seq) => {
+    for (let i = 0; i < numTokens; i++) fillToken(model, request, token + i, start + i, layout);
+    fillBlocks(model, request, layout);
+    token += numTokens;
     batch.queryStartLoc[seq + 1] = token;
-    batch.contextLens[seq] = scheduled.start + scheduled.numTokens;
-    batch.seqRows[seq] = scheduled.request.row as number;
-    batch.loraRows[seq] = scheduled.request.adapterSlot;
-    if (!scheduled.request.spec.wantsHiddenState) {
-      fillLogitsRows(model, scheduled, token - scheduled.numTokens, rows);
-    } else if (scheduled.samples) {
-      batch.hiddenRows[hiddenRows.length] = token - 1;
-      hiddenRows.push(scheduled.request);
+    batch.contextLens[seq] = start + numTokens;
+    batch.seqRows[seq] = request.row as number;
+    batch.loraRows[seq] = request.adapterSlot;
+  });
+}
+
+/** What is made of a step's results. A request that has ended meanwhile has no rows. */
+export function fillRows(
+  model: NativeModel,
+  { scheduled }: StepPlan,
+  layout: BatchLayout,
+  maskOf: MaskOf,
+): StepRows {
+  const logitsRows: LogitsRow[] = [];
+  const hiddenRows: Request[] = [];
+  let firstToken = 0;
+  for (const one of scheduled) {
+    const { request, numTokens, samples } = one;
+    if (request.finishReason === null && !request.spec.wantsHiddenState) {
+      fillLogitsRows(model, one, firstToken, logitsRows);
+    } else if (request.finishReason === null && samples) {
+      model.batch.hiddenRows[hiddenRows.length] = firstToken + numTokens - 1;
+      hiddenRows.push(request);
     }
+    firstToken += numTokens;
+  }
+  fillAdjustments(model, logitsRows, layout, maskOf);
+  logitsRows.forEach(({ request, promptPosition }, row) => {
+    if (promptPosition !== null) return;
+    request.pendingRow = row;
+    request.forgetMask();
   });
-  fillAdjustments(model, rows, layout, maskOf);
-  rows.forEach(({ request, promptPosition }, row) => {
-    if (promptPosition === null) request.pendingRow = row;
-  });
-  return { numTokens: token, numSeqs: plan.scheduled.length, rows, hiddenRows };
+  return { logitsRows, hiddenRows };
 }
 
 /** What changes the logits of rows before they are sampled: masks, tokens seen, biases. */
@@ -88,25 +99,26 @@ function pendingId({ pendingRow }: Request): number {
   return -1 - pendingRow;
 }
 
-function fillTokens(
-  { batch }: NativeModel,
-  { request, start, numTokens }: ScheduledRequest,
-  firstToken: number,
-  { blockSize, maxBlocksPerSeq }: BatchLayout,
-): void {
+function fillBlocks({ batch }: NativeModel, request: Request, { maxBlocksPerSeq }: BatchLayout): void {
   const row = (request.row as number) * maxBlocksPerSeq;
   for (let i = request.numBlocksInRow; i < request.blocks.length; i++) {
     batch.blockTable[row + i] = request.blocks[i];
   }
   request.numBlocksInRow = request.blocks.length;
-  for (let i = 0; i < numTokens; i++) {
-    const position = start + i;
-    const block = request.blocks[Math.floor(position / blockSize)];
-    const isKnown = position < request.numTokens + request.numDraftTokens;
-    batch.tokenIds[firstToken + i] = isKnown ? request.tokenAt(position) : pendingId(request);
-    batch.positions[firstToken + i] = position;
-    batch.slotMapping[firstToken + i] = block * blockSize + (position % blockSize);
-  }
+}
+
+function fillToken(
+  { batch }: NativeModel,
+  request: Request,
+  token: number,
+  position: number,
+  { blockSize }: BatchLayout,
+): void {
+  const block = request.blocks[Math.floor(position / blockSize)];
+  const isKnown = position < request.numTokens + request.numDraftTokens;
+  batch.tokenIds[token] = isKnown ? request.tokenAt(position) : pendingId(request);
+  batch.positions[token] = position;
+  batch.slotMapping[token] = block * blockSize + (position % blockSize);
 }
 
 /**

@@ -2,7 +2,7 @@
 // is passed in, so that tests run it with a fake model and a fake clock.
 
 import { AdapterSlots } from './adapter-slots.ts';
-import { type BatchLayout, type FilledBatch, fillBatch } from './batch.ts';
+import { type BatchLayout, fillRows, fillTokens, type StepRows } from './batch.ts';
 import { BlockPool } from './block-pool.ts';
 import { withToken } from './grammar/grammar.ts';
 import type { MaskNews, MatcherApi } from './grammar/matchers.ts';
@@ -18,9 +18,16 @@ import type {
 } from './messages.ts';
 import type { NativeModel } from './native.ts';
 import { Request } from './request.ts';
-import { emptyPlan, Scheduler, type SchedulerLimits, type StepPlan } from './scheduler.ts';
+import {
+  emptyPlan,
+  type ScheduledRequest,
+  Scheduler,
+  type SchedulerLimits,
+  type StepPlan,
+} from './scheduler.ts';
 import { draftLimit } from './speculation/draft-limit.ts';
 import type { Drafter, WantedDraft } from './speculation/drafter.ts';
+import { emptyOutput, readLogprobs } from './step-output.ts';
 import { emptyStats, type StepStats } from './step-stats.ts';
 
 export interface EngineLoopOptions extends SchedulerLimits {
@@ -39,6 +46,17 @@ export interface EngineLoopOptions extends SchedulerLimits {
 /** A step waits for masks for this part of the time that the one before took, and for 2 ms at least. */
 const maskPatience = 0.25;
 const minMaskPatienceMs = 2;
+
+/** A step whose layers have been begun. */
+interface BegunStep {
+  plan: StepPlan;
+  /** Null while masks are missing that they need. */
+  rows: StepRows | null;
+}
+
+function awaitsMask({ request, samples }: ScheduledRequest): boolean {
+  return samples && !request.isMaskReady && request.finishReason === null;
+}
 
 export class EngineLoop {
   readonly #model: NativeModel;
@@ -59,7 +77,7 @@ export class EngineLoop {
   /** Ended since the last output. */
   #finished: FinishedRequest[] = [];
   /** The step that is launched and not collected. */
-  #inFlight: FilledBatch | null = null;
+  #inFlight: BegunStep | null = null;
   /** Asked for since the last output. */
   #controls: Array<{ id: number; action: ControlAction }> = [];
   #isPaused = false;
@@ -141,21 +159,19 @@ export class EngineLoop {
   }
 
   /**
-   * Launches a step and reports one: the same, or the one before, which a device has computed meanwhile.
-   * With nothing to compute only the report of what ended without a step. Null when all that could run
-   * waits for masks.
+   * Computes a step and reports one: the same, or the one before, which a device has computed meanwhile.
+   * Masks are made while layers are computed, and are waited for when they have been. With nothing to compute
+   * only the report of what ended without a step. Null when all that could run waits for masks.
    */
   step(): StepOutput | null {
     const draftMs = this.#draft();
-    this.#receiveMasks();
+    // How far a grammar goes along with a draft is known before that is computed.
+    this.#receiveMasks(({ numDraftTokens }) => numDraftTokens > 0);
     const startMs = this.#nowMs() - draftMs;
     const plan = this.#mayPlan ? this.#scheduler.schedule(startMs) : emptyPlan();
     this.#moveMatchers(plan);
-    const launched = this.#launch(plan);
-    const done = this.#runsAhead ? this.#inFlight : launched;
-    this.#inFlight = this.#runsAhead ? launched : null;
-    if (done !== null) this.#model.collect();
-    const isIdle = launched === null && done === null && this.#finished.length === 0;
+    const begun = this.#begin(plan);
+    const isIdle = begun === null && this.#inFlight === null && this.#finished.length === 0;
     if (isIdle && this.#controls.length === 0 && this.#matchers.numAwaited > 0) return null;
     const stats = {
       ...emptyStats(),
@@ -163,12 +179,25 @@ export class EngineLoop {
       prefixCacheHits: plan.prefixCacheHits,
       numPreemptions: plan.preempted.length,
     };
-    const output = this.#update(done, stats, startMs);
+    const output = this.#complete(begun, stats);
     output.controls = this.#obey();
     this.#measure(output.stats);
     // With a drafter it goes with the next drafts.
     if (this.#drafter === null || this.#requests.size === 0) this.#matchers.post();
-    this.#lastStepMs = output.stats.stepMs;
+    stats.stepMs = this.#nowMs() - startMs;
+    this.#lastStepMs = stats.stepMs;
+    return output;
+  }
+
+  /** Ends the step that is reported. What a step before has sampled decides what comes after it. */
+  #complete(begun: BegunStep | null, stats: StepStats): StepOutput {
+    if (!this.#runsAhead) {
+      this.#sample(begun);
+      return this.#collect(begun, stats);
+    }
+    const output = this.#collect(this.#inFlight, stats);
+    this.#sample(begun);
+    this.#inFlight = begun;
     return output;
   }
 
@@ -259,13 +288,38 @@ export class EngineLoop {
     return null;
   }
 
-  #launch(plan: StepPlan): FilledBatch | null {
-    if (plan.scheduled.length === 0) return null;
+  /** Launches the whole step, or where masks are missing, only its layers. */
+  #begin(plan: StepPlan): BegunStep | null {
+    const { scheduled, numTokens } = plan;
+    if (scheduled.length === 0) return null;
+    fillTokens(this.#model, plan, this.#layout);
+    if (scheduled.some(awaitsMask)) {
+      this.#model.forward(numTokens, scheduled.length);
+      return { plan, rows: null };
+    }
+    const rows = this.#fillRows(plan);
+    this.#model.launch(numTokens, scheduled.length, rows.logitsRows.length, rows.hiddenRows.length);
+    return { plan, rows };
+  }
+
+  /** Samples what #begin has not. A row whose mask is late is left out, to be planned again later. */
+  #sample(begun: BegunStep | null): void {
+    if (begun === null || begun.rows !== null) return;
+    const { plan } = begun;
+    this.#matchers.post();
+    const needed = new Set(plan.scheduled.filter(awaitsMask).map(({ request }) => request));
+    this.#receiveMasks((request) => needed.has(request));
+    for (const late of plan.scheduled.filter(awaitsMask)) {
+      late.samples = false;
+      late.request.postpone();
+    }
+    begun.rows = this.#fillRows(plan);
+    this.#model.sample(begun.rows.logitsRows.length, begun.rows.hiddenRows.length);
+  }
+
+  #fillRows(plan: StepPlan): StepRows {
     const maskOf = (request: Request, numDrafted: number) => this.#maskOf(request, numDrafted);
-    const filled = fillBatch(this.#model, plan, this.#layout, maskOf);
-    const { numTokens, numSeqs, rows, hiddenRows } = filled;
-    this.#model.launch(numTokens, numSeqs, rows.length, hiddenRows.length);
-    return filled;
+    return fillRows(this.#model, plan, this.#layout, maskOf);
   }
 
   #maskOf(request: Request, numDrafted: number): Uint32Array | null {
@@ -278,10 +332,10 @@ export class EngineLoop {
     return request.numHeldTokens === 0 ? grammar.firstMask : this.#matchers.mask(request, numDrafted);
   }
 
-  #receiveMasks(): void {
+  #receiveMasks(isNeeded: (request: Request) => boolean): void {
     if (this.#matchers.numAwaited === 0) return;
     const patienceMs = Math.max(minMaskPatienceMs, maskPatience * this.#lastStepMs);
-    for (const { request, news } of this.#matchers.receive(patienceMs)) {
+    for (const { request, news } of this.#matchers.receive(patienceMs, isNeeded)) {
       if (request.finishReason === null) this.#onMask(request, news);
     }
     this.#matchers.post();
@@ -320,27 +374,16 @@ export class EngineLoop {
     this.#reportFinished(request);
   }
 
-  #update(done: FilledBatch | null, stats: StepStats, startMs: number): StepOutput {
+  #collect(done: BegunStep | null, stats: StepStats): StepOutput {
+    if (done !== null) this.#model.collect();
     const timeMs = this.#nowMs();
-    const output: StepOutput = {
-      type: 'step',
-      timeMs,
-      handles: new Int32Array(0),
-      tokenIds: new Int32Array(0),
-      prefilled: [],
-      logprobs: [],
-      promptLogprobs: [],
-      hiddenStates: [],
-      finished: [],
-      controls: [],
-      stats,
-    };
+    const output = emptyOutput(timeMs, stats);
     const handles: number[] = [];
     const tokenIds: number[] = [];
-    done?.hiddenRows.forEach((request, row) => {
+    done?.rows?.hiddenRows.forEach((request, row) => {
       this.#reportHiddenState(request, row, output);
     });
-    done?.rows.forEach(({ request, promptPosition, numDrafted }, row) => {
+    done?.rows?.logitsRows.forEach(({ request, promptPosition, numDrafted }, row) => {
       // It ended while the step was under way: by its own last token, or because its client left.
       if (request.finishReason !== null) return;
       if (promptPosition !== null) {
@@ -370,7 +413,6 @@ export class EngineLoop {
     output.finished = this.#finished;
     this.#finished = [];
     stats.numGenerationTokens = tokenIds.length;
-    stats.stepMs = timeMs - startMs;
     return output;
   }
 
@@ -428,15 +470,7 @@ export class EngineLoop {
   }
 
   #logprobsOf(row: number, numTop: number): TokenLogprobs {
-    const { batch } = this.#model;
-    const first = row * this.#maxLogprobs;
-    return {
-      tokenId: batch.sampledTokenIds[row],
-      logprob: batch.sampledLogprobs[row],
-      rank: batch.sampledRanks[row],
-      topTokenIds: Array.from(batch.topTokenIds.subarray(first, first + numTop)),
-      topLogprobs: Array.from(batch.topLogprobs.subarray(first, first + numTop)),
-    };
+    return readLogprobs(this.#model.batch, row, numTop, this.#maxLogprobs);
   }
 
   #reportFinished(request: Request): void {

@@ -187,6 +187,13 @@ export interface NativeModel {
    * Throws on broken invariants only.
    */
   launch(numTokens: number, numSeqs: number, numLogitsRows: number, numHiddenRows?: number): void;
+  /**
+   * The same in two calls: what the layers do with the tokens, and what becomes of the rows whose logits are
+   * wanted. The arrays of rows are read by `sample` alone and may be filled in between; those of tokens and
+   * sequences stay as they are until then. What was launched before may be collected in between.
+   */
+  forward(numTokens: number, numSeqs: number): void;
+  sample(numLogitsRows: number, numHiddenRows: number): void;
   /** Waits for the oldest launched step; its outputs stand in the batch until the next collect. */
   collect(): void;
   /** Copies whole KV blocks over all layers; pairs = [from0, to0, from1, to1, ...]. */

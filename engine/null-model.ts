@@ -87,7 +87,16 @@ export class NullModel implements NativeModel {
    * The next token is a plain function of the newest one's position, or the next after it that the grammar
    * allows: no token ends the answer but its length.
    */
-  launch(_numTokens: number, _numSeqs: number, numLogitsRows: number): void {
+  launch(numTokens: number, numSeqs: number, numLogitsRows: number): void {
+    this.forward(numTokens, numSeqs);
+    this.sample(numLogitsRows);
+  }
+
+  forward(_numTokens: number, _numSeqs: number): void {
+    this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs()) + this.#stepMs;
+  }
+
+  sample(numLogitsRows: number): void {
     const { logitsRows, positions, targetTokenIds } = this.batch;
     const first = Math.min(firstOrdinaryToken, this.#vocabSize - 1);
     const span = Math.min(100, this.#vocabSize - first);
@@ -96,7 +105,6 @@ export class NullModel implements NativeModel {
       const target = targetTokenIds[row];
       tokenIds[row] = target >= 0 ? target : this.#allowed(row, first + (positions[logitsRows[row]] % span));
     }
-    this.#busyUntilMs = Math.max(this.#busyUntilMs, nowMs()) + this.#stepMs;
     this.#launched.push({ tokenIds, doneMs: this.#busyUntilMs });
   }
 

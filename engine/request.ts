@@ -44,10 +44,12 @@ export class Request {
   firstTokenMs: number | null = null;
   lastTokenMs: number | null = null;
   /**
-   * The tokens that its grammar allows next are known; always so without a grammar. A step may not sample
-   * before.
+   * The tokens that its grammar allows next are known; always so without a grammar. A step may compute its
+   * newest token before, and may not sample.
    */
   isMaskReady = true;
+  /** A step has waited for them in vain. */
+  isMaskLate = false;
   /** Tokens seen, for penalties; null when the request has none. */
   readonly tokenCounts: TokenCounts | null;
   readonly reasoning: Reasoning | null;
@@ -82,9 +84,13 @@ export class Request {
     return this.numTokens + this.numPendingTokens - this.numComputedTokens;
   }
 
-  /** Of those, what a step may compute: the newest token waits for the mask of the one it would sample. */
+  /**
+   * Of those, what a step may compute. The mask of the token that it samples may come meanwhile, unless it
+   * was waited for before, or says how much of a draft is worth computing.
+   */
   get numComputableTokens(): number {
-    return this.numMissingTokens - (this.isMaskReady ? 0 : 1);
+    const mayComeMeanwhile = !this.isMaskLate && this.numDraftTokens === 0;
+    return this.numMissingTokens - (this.isMaskReady || mayComeMeanwhile ? 0 : 1);
   }
 
   get wantsPromptLogprobs(): boolean {
@@ -148,8 +154,16 @@ export class Request {
 
   /** A step samples its next token, or its matcher is gone: what may come first is known, the rest is not. */
   forgetMask(): void {
+    this.isMaskLate = false;
     this.isMaskReady =
       this.spec.grammar === null || (this.numHeldTokens === 0 && this.numPendingTokens === 0);
+  }
+
+  /** The step under way cannot sample its next token: its newest one counts as not computed. */
+  postpone(): void {
+    this.numPendingTokens--;
+    this.numComputedTokens--;
+    this.isMaskLate = true;
   }
 
   /** Output tokens that a grammar holds, or would; none while the model reasons. */

@@ -3,8 +3,8 @@
 // There are no phases. Each request has numTokens and numComputedTokens, and a step gives it some of the
 // difference: that covers prefill in chunks, cached prefixes, decoding, and resumption after preemption
 // alike. A token that a step under way samples counts already, though nobody knows it yet: the step after
-// it can be planned meanwhile. Only a request with a grammar must wait for it: what its next token may be
-// hangs on the one before, and its matcher answers when it does (isMaskReady).
+// it can be planned meanwhile. What a grammar allows next may become known while the step computes
+// (isMaskReady); where it does not, the loop takes the newest token back (Request.postpone).
 //
 // Order is compareRequests' everywhere: the best running request is served first and is never preempted for a
 // worse one, so it always advances. Of one priority, those that run go before those that wait. A request that
@@ -273,10 +273,7 @@ export class Scheduler {
     plan.numTokens += numTokens;
     if (request.spec.grammar !== null) plan.numSpareMasks -= numDraftTokens;
     const samples = request.numMissingTokens === 0;
-    if (samples) {
-      request.numPendingTokens++;
-      request.forgetMask();
-    }
+    if (samples) request.numPendingTokens++;
     plan.scheduled.push({ request, start, numTokens, numDraftTokens, samples });
   }
 

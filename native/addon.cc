@@ -246,7 +246,8 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
         env, "NativeModel",
         {InstanceMethod("allocateKvCache", &ModelBinding::AllocateKvCache),
          InstanceMethod("freeKvCache", &ModelBinding::FreeKvCache),
-         InstanceMethod("launch", &ModelBinding::Launch), InstanceMethod("collect", &ModelBinding::Collect),
+         InstanceMethod("launch", &ModelBinding::Launch), InstanceMethod("forward", &ModelBinding::Forward),
+         InstanceMethod("sample", &ModelBinding::Sample), InstanceMethod("collect", &ModelBinding::Collect),
          InstanceMethod("copyBlocks", &ModelBinding::CopyBlocks),
          InstanceMethod("reserveTokenCounts", &ModelBinding::ReserveTokenCounts),
          InstanceMethod("capture", &ModelBinding::Capture),
@@ -328,6 +329,14 @@ class ModelBinding : public Napi::ObjectWrap<ModelBinding> {
       const int num_hidden_rows = info[3].IsUndefined() ? 0 : Count(info, 3);
       model(info).launch(Count(info, 0), Count(info, 1), Count(info, 2), num_hidden_rows);
     });
+  }
+
+  void Forward(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).forward(Count(info, 0), Count(info, 1)); });
+  }
+
+  void Sample(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] { model(info).sample(Count(info, 0), Count(info, 1)); });
   }
 
   void Collect(const Napi::CallbackInfo& info) {

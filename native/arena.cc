@@ -49,6 +49,7 @@ Arena::Arena(const BatchSizes& sizes) {
       i32("seqRows", b.seq_rows, r),
       i32("loraRows", b.lora_rows, r),
       i32(nullptr, b.token_slots, t),
+      // Up to here a backend with memory of its own copies everything at once, and from here on.
       i32("hiddenRows", b.hidden_rows, r),
       i32("logitsRows", b.logits_rows, t),
       i32("targetTokenIds", b.target_token_ids, t),
@@ -64,7 +65,7 @@ Arena::Arena(const BatchSizes& sizes) {
       i32("tokenCountStart", b.token_count_start, t + 1),
       i32("logitBiasStart", b.logit_bias_start, t + 1),
       i32("grammarRows", b.grammar_rows, t),
-      // Up to here a backend with memory of its own copies everything at once.
+      // Up to here.
       i32("blockTable", b.block_table, r * sizes.max_blocks_per_seq),
       i32("logitBiasIds", b.logit_bias_ids, q),
       f32("logitBiasValues", b.logit_bias_values, q),

@@ -26,10 +26,10 @@ class Arena {
   const Batch& batch() const { return batch_; }
   const std::vector<ArenaArray>& arrays() const { return arrays_; }
   int64_t bytes() const { return bytes_; }
-  // The arrays of a number for each token, sequence or row lie together at the front.
-  int64_t front_bytes() const {
-    return reinterpret_cast<char*>(batch_.block_table) - static_cast<char*>(memory_.get());
-  }
+  // The arrays of a number for each token or sequence lie together at the front, and behind them those of a
+  // number for each row.
+  int64_t token_bytes() const { return bytes_before(batch_.hidden_rows); }
+  int64_t row_bytes() const { return bytes_before(batch_.block_table) - token_bytes(); }
   int64_t token_count_capacity() const { return token_count_capacity_; }
 
   // Room for at least `entries` token counts. The new arrays replace the old, which stay alive as long as the
@@ -43,6 +43,10 @@ class Arena {
   ArenaArray token_counts() const;
 
  private:
+  int64_t bytes_before(const int32_t* array) const {
+    return reinterpret_cast<const char*>(array) - static_cast<const char*>(memory_.get());
+  }
+
   Batch batch_{};
   std::vector<ArenaArray> arrays_;
   std::shared_ptr<void> memory_;

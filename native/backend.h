@@ -85,13 +85,15 @@ class Backend {
   // Steps are done later than they are launched: two may be under way, and the second may be told to take
   // tokens of the first (Batch::token_ids).
   virtual bool is_async() const = 0;
-  // The batch as the ops of this step can read it. May round the shape up to that of a step it has recorded,
-  // with rows that write nowhere. The arena's inputs are free when it returns.
-  virtual const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) = 0;
-  // Calls the ops of a step of this shape by `forward`, or replays what it called when the shape was last
-  // run.
-  virtual void run(const StepShape& shape, const std::function<void()>& forward) = 0;
-  // Sizes of the steps of decodes alone that `run` records.
+  // The batch as the ops of this step can read it, once begin_sampling has brought what concerns its rows
+  // too. Both may round the shape up to that of a step that is recorded, with tokens and rows that stand for
+  // nothing. What they bring of the arena may be written again when they return.
+  virtual const Batch& begin_forward(Arena& arena, const BatchSizes& sizes, StepShape& shape) = 0;
+  virtual void begin_sampling(Arena& arena, const BatchSizes& sizes, StepShape& shape) = 0;
+  // Call the ops of a step of this shape by `call`, or replay what it called when the shape was last run.
+  virtual void run_forward(const StepShape& shape, const std::function<void()>& call) = 0;
+  virtual void run_sampling(const StepShape& shape, const std::function<void()>& call) = 0;
+  // Sizes of the steps of decodes alone that are recorded.
   virtual std::vector<int> recorded_sizes() const = 0;
   // What they point to goes.
   virtual void forget_recordings() = 0;

@@ -53,13 +53,16 @@ void check_logits_row(const Batch& b, const BatchBounds& bounds, const BatchSize
 
 }  // namespace
 
-void check_batch(const Batch& b, const BatchBounds& bounds, const BatchSizes& sizes) {
+void check_inputs(const Batch& b, const BatchBounds& bounds, const BatchSizes& sizes) {
   for (int t = 0; t < bounds.num_tokens; t++)
     check_range("token_ids", t, b.token_ids[t], -bounds.num_earlier_rows, bounds.vocab_size - 1);
   check_range("query_start_loc", 0, b.query_start_loc[0], 0, 0);
   for (int s = 0; s < bounds.num_seqs; s++) check_sequence(b, bounds, sizes, s);
   check_range("query_start_loc", bounds.num_seqs, b.query_start_loc[bounds.num_seqs], bounds.num_tokens,
               bounds.num_tokens);
+}
+
+void check_rows(const Batch& b, const BatchBounds& bounds, const BatchSizes& sizes) {
   for (int i = 0; i < bounds.num_hidden_rows; i++)
     check_range("hidden_rows", i, b.hidden_rows[i], 0, bounds.num_tokens - 1);
   if (bounds.num_logits_rows > 0) {

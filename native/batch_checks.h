@@ -19,7 +19,9 @@ struct BatchBounds {
   int num_earlier_rows;  // of the step before, whose samples may be taken
 };
 
-// Throws std::runtime_error naming the array, the index and the value that is out of bounds.
-void check_batch(const Batch& batch, const BatchBounds& bounds, const BatchSizes& sizes);
+// Throw std::runtime_error naming the array, the index and the value that is out of bounds: the one in what
+// the layers read, the other in what is read by the rows.
+void check_inputs(const Batch& batch, const BatchBounds& bounds, const BatchSizes& sizes);
+void check_rows(const Batch& batch, const BatchBounds& bounds, const BatchSizes& sizes);
 
 }  // namespace quire

@@ -4,7 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "batch_checks.h"
+#include "empty_batch.h"
 #include "rounded_activations.h"
 
 namespace quire {
@@ -126,29 +126,7 @@ void Model::warm_up() {
 }
 
 void Model::run_empty_step(int num_tokens, int num_seqs) {
-  const Batch& batch = arena_.batch();
-  batch.query_start_loc[0] = 0;
-  for (int i = 0; i < num_seqs; i++) {
-    const int start = batch.query_start_loc[i];
-    const int end = static_cast<int>(int64_t{num_tokens} * (i + 1) / num_seqs);
-    batch.query_start_loc[i + 1] = end;
-    batch.context_lens[i] = end - start;
-    batch.seq_rows[i] = i;
-    batch.lora_rows[i] = -1;
-    int32_t* blocks = batch.block_table + int64_t{i} * options_.sizes.max_blocks_per_seq;
-    std::fill(blocks, blocks + (end - start - 1) / options_.block_size + 1, 1);
-    for (int t = start; t < end; t++) {
-      batch.token_ids[t] = 0;
-      batch.positions[t] = t - start;
-      batch.slot_mapping[t] = -1;
-    }
-    batch.logits_rows[i] = end - 1;
-    batch.target_token_ids[i] = -1;
-    batch.num_logprobs[i] = -1;
-    batch.temperature[i] = 0;
-    batch.grammar_rows[i] = -1;
-    batch.token_count_start[i + 1] = batch.logit_bias_start[i + 1] = 0;
-  }
+  fill_empty_batch(arena_.batch(), num_tokens, num_seqs, options_.sizes, options_.block_size);
   launch(num_tokens, num_seqs, num_seqs);
   collect();
 }
@@ -164,7 +142,8 @@ void Model::allocate_kv_cache(int num_blocks) {
 }
 
 void Model::free_kv_cache() {
-  if (num_launched_ > 0) throw std::runtime_error("a step is under way: the KV cache is in use");
+  if (num_launched_ > 0 || must_sample_)
+    throw std::runtime_error("a step is under way: the KV cache is in use");
   backend_->forget_recordings();
   kv_memory_.clear();
   kv_caches_.clear();
@@ -189,35 +168,49 @@ void Model::attach_kv_cache(int num_blocks) {
   }
 }
 
-void Model::check_counts(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const {
+void Model::check_tokens(int num_tokens, int num_seqs) const {
   const BatchSizes& sizes = options_.sizes;
   if (kv_memory_.get() == nullptr) throw std::runtime_error("step before the KV cache was allocated");
+  if (must_sample_) throw std::runtime_error("a step begins before the one before it has sampled");
+  if (num_launched_ == kMaxLaunched) throw std::runtime_error("two steps are launched and not collected");
   if (num_tokens < 1 || num_tokens > sizes.max_num_batched_tokens || num_seqs < 1 ||
-      num_seqs > sizes.max_num_seqs || num_seqs > num_tokens || num_logits_rows < 0 ||
-      num_logits_rows > num_tokens || num_hidden_rows < 0 || num_hidden_rows > num_seqs) {
-    throw std::runtime_error("a step of " + std::to_string(num_tokens) + " tokens, " +
-                             std::to_string(num_seqs) + " sequences, " + std::to_string(num_logits_rows) +
-                             " logits rows and " + std::to_string(num_hidden_rows) +
-                             " hidden rows is out of bounds");
+      num_seqs > sizes.max_num_seqs || num_seqs > num_tokens) {
+    throw std::runtime_error("a step of " + std::to_string(num_tokens) + " tokens and " +
+                             std::to_string(num_seqs) + " sequences is out of bounds");
+  }
+}
+
+void Model::check_rows(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const {
+  if (num_logits_rows < 0 || num_logits_rows > num_tokens || num_hidden_rows < 0 ||
+      num_hidden_rows > num_seqs) {
+    throw std::runtime_error(std::to_string(num_logits_rows) + " logits rows and " +
+                             std::to_string(num_hidden_rows) + " hidden rows of a step of " +
+                             std::to_string(num_tokens) + " tokens and " + std::to_string(num_seqs) +
+                             " sequences are out of bounds");
   }
 }
 
 void Model::launch(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) {
-  check_counts(num_tokens, num_seqs, num_logits_rows, num_hidden_rows);
-  if (num_launched_ == kMaxLaunched) throw std::runtime_error("two steps are launched and not collected");
-#if defined(NATIVE_CHECKS)
-  check_batch(arena_.batch(),
-              {num_tokens, num_seqs, num_logits_rows, num_hidden_rows, config_.vocab_size, num_blocks_,
-               options_.block_size, arena_.token_count_capacity(), is_async() ? num_logits_rows_ : 0},
-              options_.sizes);
-#endif
-  uses_adapters_ = spread_adapter_slots(num_seqs);
-  StepShape shape = describe(num_tokens, num_seqs, num_logits_rows, num_hidden_rows);
-  batch_ = &backend_->begin_step(arena_, options_.sizes, shape);
-  backend_->run(shape, [&] { forward(shape); });
-  backend_->end_step(options_.sizes, shape);
-  num_launched_++;
-  num_logits_rows_ = num_logits_rows;
+  check_tokens(num_tokens, num_seqs);
+  check_rows(num_tokens, num_seqs, num_logits_rows, num_hidden_rows);
+  begin_forward(num_tokens, num_seqs);
+  // All inputs are on their way before the first op, so that a device waits for none in between.
+  begin_sampling(num_logits_rows, num_hidden_rows);
+  run_forward();
+  run_sampling();
+}
+
+void Model::forward(int num_tokens, int num_seqs) {
+  check_tokens(num_tokens, num_seqs);
+  begin_forward(num_tokens, num_seqs);
+  run_forward();
+}
+
+void Model::sample(int num_logits_rows, int num_hidden_rows) {
+  if (!must_sample_) throw std::runtime_error("there is no step to sample");
+  check_rows(asked_.num_tokens, asked_.num_seqs, num_logits_rows, num_hidden_rows);
+  begin_sampling(num_logits_rows, num_hidden_rows);
+  run_sampling();
 }
 
 void Model::collect() {
@@ -226,7 +219,55 @@ void Model::collect() {
   num_launched_--;
 }
 
-void Model::forward(const StepShape& shape) {
+#if defined(NATIVE_CHECKS)
+BatchBounds Model::bounds() const {
+  return {asked_.num_tokens,
+          asked_.num_seqs,
+          asked_.num_logits_rows,
+          asked_.num_hidden_rows,
+          config_.vocab_size,
+          num_blocks_,
+          options_.block_size,
+          arena_.token_count_capacity(),
+          is_async() ? num_logits_rows_ : 0};
+}
+#endif
+
+void Model::begin_forward(int num_tokens, int num_seqs) {
+  uses_adapters_ = spread_adapter_slots(num_seqs);
+  asked_ = shape_ = describe(num_tokens, num_seqs);
+#if defined(NATIVE_CHECKS)
+  check_inputs(arena_.batch(), bounds(), options_.sizes);
+#endif
+  batch_ = &backend_->begin_forward(arena_, options_.sizes, shape_);
+  must_sample_ = true;
+}
+
+void Model::run_forward() {
+  backend_->run_forward(shape_, [this] { forward_layers(shape_); });
+}
+
+void Model::begin_sampling(int num_logits_rows, int num_hidden_rows) {
+  asked_.num_logits_rows = shape_.num_logits_rows = num_logits_rows;
+  asked_.num_hidden_rows = shape_.num_hidden_rows = num_hidden_rows;
+#if defined(NATIVE_CHECKS)
+  quire::check_rows(arena_.batch(), bounds(), options_.sizes);
+#endif
+  backend_->begin_sampling(arena_, options_.sizes, shape_);
+}
+
+void Model::run_sampling() {
+  backend_->run_sampling(shape_, [this] {
+    sample_rows(shape_.num_logits_rows);
+    if (shape_.num_hidden_rows > 0) give_hidden_states(shape_);
+  });
+  backend_->end_step(options_.sizes, shape_);
+  must_sample_ = false;
+  num_launched_++;
+  num_logits_rows_ = asked_.num_logits_rows;
+}
+
+void Model::forward_layers(const StepShape& shape) {
   ops_.embed({f32(residual_.get()), &weights_.embed_tokens, batch_->token_ids, shape.num_tokens,
               config_.embed_scale},
              executor_);
@@ -234,13 +275,11 @@ void Model::forward(const StepShape& shape) {
                    static_cast<int>(config_.rope_inv_freq.size())},
                   executor_);
   for (int layer = 0; layer < config_.num_layers; layer++) forward_layer(layer, shape);
-  sample(shape.num_logits_rows);
-  if (shape.num_hidden_rows > 0) give_hidden_states(shape);
 }
 
-StepShape Model::describe(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const {
+StepShape Model::describe(int num_tokens, int num_seqs) const {
   const Batch& batch = arena_.batch();
-  StepShape shape = {num_tokens, num_seqs, num_logits_rows, 0, 0, 0, uses_adapters_, num_hidden_rows};
+  StepShape shape = {num_tokens, num_seqs, 0, 0, 0, 0, uses_adapters_, 0};
   for (int i = 0; i < num_seqs; i++) {
     const int queries = batch.query_start_loc[i + 1] - batch.query_start_loc[i];
     if (queries == 1 && shape.num_decodes == i) shape.num_decodes++;
@@ -415,7 +454,7 @@ bool Model::spread_adapter_slots(int num_seqs) {
 }
 
 // Logits of the wanted rows alone, a bounded number at a time.
-void Model::sample(int num_logits_rows) {
+void Model::sample_rows(int num_logits_rows) {
   const int size = config_.hidden_size;
   const int most = backend_->max_logits_rows();
   float* residual = f32(gathered_residual_.get());
@@ -439,8 +478,8 @@ void Model::sample(int num_logits_rows) {
   }
 }
 
-// After sample, which wants the residual stream as the layers left it. `embed` reads rows of a matrix as f32,
-// here those of the normalised states.
+// After sample_rows, which wants the residual stream as the layers left it. `embed` reads rows of a matrix as
+// f32, here those of the normalised states.
 void Model::give_hidden_states(const StepShape& shape) {
   const int size = config_.hidden_size;
   ops_.rms_norm({hidden_.get(), f32(residual_.get()), hidden_.get(), &weights_.final_norm, shape.num_tokens,

@@ -10,6 +10,7 @@
 #include "adapters.h"
 #include "arena.h"
 #include "backend.h"
+#include "batch_checks.h"
 #include "model_config.h"
 #include "moe.h"
 #include "ops.h"
@@ -33,6 +34,10 @@ class Model {
   // Starts one step over the first entries of the batch. At most two are launched and not collected; with a
   // backend that is not asynchronous the step is done when this returns.
   void launch(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows = 0);
+  // The same in two: the layers, which need nothing of the logits rows, and what is made of their results.
+  // What was launched before may be collected in between.
+  void forward(int num_tokens, int num_seqs);
+  void sample(int num_logits_rows, int num_hidden_rows = 0);
   // Waits until the results of the oldest launched step are in the batch.
   void collect();
   bool is_async() const { return backend_->is_async(); }
@@ -74,7 +79,11 @@ class Model {
     const RoundedRows* rounded = nullptr;
   };
 
-  void forward(const StepShape& shape);
+  void begin_forward(int num_tokens, int num_seqs);
+  void run_forward();
+  void begin_sampling(int num_logits_rows, int num_hidden_rows);
+  void run_sampling();
+  void forward_layers(const StepShape& shape);
   void forward_layer(int layer, const StepShape& shape);
   void attention_block(int layer, const StepShape& shape);
   void mlp_block(int layer, int num_tokens);
@@ -101,10 +110,14 @@ class Model {
   // From a slot per sequence to a slot per row; whether any has one.
   bool spread_adapter_slots(int num_seqs);
   // What the host knows of the step's sequences.
-  StepShape describe(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const;
-  void sample(int num_logits_rows);
+  StepShape describe(int num_tokens, int num_seqs) const;
+  void sample_rows(int num_logits_rows);
   void give_hidden_states(const StepShape& shape);
-  void check_counts(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const;
+  void check_tokens(int num_tokens, int num_seqs) const;
+  void check_rows(int num_tokens, int num_seqs, int num_logits_rows, int num_hidden_rows) const;
+#if defined(NATIVE_CHECKS)
+  BatchBounds bounds() const;  // of the step under way
+#endif
 
   const std::unique_ptr<Backend> backend_;
   const Ops& ops_;
@@ -117,6 +130,9 @@ class Model {
   Adapters adapters_;
   Moe moe_;
   const Batch* batch_ = nullptr;  // of the step under way, as the ops can read it
+  StepShape asked_;               // what it was asked for
+  StepShape shape_;               // what the backend makes of that
+  bool must_sample_ = false;      // its layers have been begun, and its rows not yet
 
   int num_blocks_ = 0;
   BackendMemory kv_memory_;

@@ -1,7 +1,8 @@
 // What structured output costs: the time of a step with and without a grammar, in turns, at several numbers
 // of streams. The grammar never ends, so every stream has the same number of tokens.
 //
-//   npm run build:ts && node scripts/structured-overhead.mjs [MODEL] [--dummy] [--tokens N] [--streams 1,16]
+//   npm run build:ts
+//   node scripts/structured-overhead.mjs [MODEL] [--dummy] [--tokens N] [--streams 1,16] [--threads N]
 
 import { parseArgs } from 'node:util';
 import { defaultSamplingParams, Engine } from '../dist/engine/engine.js';
@@ -13,6 +14,7 @@ const { values, positionals } = parseArgs({
     tokens: { type: 'string', default: '64' },
     streams: { type: 'string', default: '1,16,64' },
     rounds: { type: 'string', default: '3' },
+    threads: { type: 'string' },
   },
 });
 const model = positionals[0] ?? new URL('../models/quire-demo', import.meta.url).pathname;
@@ -27,6 +29,7 @@ const engine = await Engine.open({
   loadFormat: values.dummy ? 'dummy' : 'auto',
   maxModelLen: 512,
   enablePrefixCaching: false,
+  ...(values.threads === undefined ? {} : { threads: Number(values.threads) }),
 });
 const { vocabSize, kernels } = engine.description;
 console.log(`${model}: ${vocabSize} tokens in the vocabulary, ${kernels}`);

@@ -4,7 +4,13 @@
 
 import Tinypool from 'tinypool';
 import { nowMs } from '../clock.ts';
-import { allowsMoreThan, type GrammarRequest, type GrammarSource, type Vocabulary } from './grammar.ts';
+import {
+  allowsMoreThan,
+  type GrammarRequest,
+  type GrammarSource,
+  maskWords,
+  type Vocabulary,
+} from './grammar.ts';
 import { GrammarChecker, GrammarCompiler, maxInstanceBytes } from './grammar-compiler.ts';
 import { GrammarError } from './grammar-error.ts';
 import { toSource } from './grammar-source.ts';
@@ -37,11 +43,10 @@ async function firstMaskOf(compiler: GrammarCompiler, source: GrammarSource) {
     const grammar = await compiler.compile(source);
     const compileMs = nowMs() - startMs;
     const matcher = await compiler.match(grammar);
-    const mask = await matcher.getNextTokenBitmask();
+    const firstMask = new Uint32Array(new SharedArrayBuffer(4 * maskWords(vocabulary.vocabSize)));
+    matcher.writeNextTokenBitmask(firstMask);
     matcher.dispose();
     grammar.dispose();
-    const firstMask = new Uint32Array(new SharedArrayBuffer(mask.byteLength));
-    firstMask.set(mask);
     if (!allowsMoreThan(firstMask, vocabulary.stopTokenIds)) {
       throw new GrammarError('no text but the empty one can begin with it');
     }

@@ -92,24 +92,24 @@ function begin(row: number): void {
   Atomics.add(state, jobWord, 1);
 }
 
-async function answer(
+function answer(
   row: number,
   ticket: number,
   matcher: GrammarMatcher,
   isAccepted: boolean,
   drafted: Int32Array,
-): Promise<void> {
+): void {
   let status: number = matcherStatus.failed;
   let numDrafted = 0;
   if (isAccepted) {
     const startMs = nowMs();
     status = matcherStatus.complete;
-    if (await makeMask(matcher, row, 0)) {
+    if (makeMask(matcher, row, 0)) {
       const isSlow = nowMs() - startMs > slowMs;
       status = isSlow ? matcherStatus.slow : matcherStatus.open;
       // The heavy lane's thread may not have been needed before.
       if (isSlow) parentPort?.postMessage('slow');
-      else numDrafted = await follow(matcher, row, drafted, startMs);
+      else numDrafted = follow(matcher, row, drafted, startMs);
     }
   }
   Atomics.store(state, draftWord(row), numDrafted);
@@ -124,9 +124,9 @@ function maskOf(row: number, numDrafted: number): Uint32Array {
 }
 
 /** Whether it allows more than the end. */
-async function makeMask(matcher: GrammarMatcher, row: number, numDrafted: number): Promise<boolean> {
+function makeMask(matcher: GrammarMatcher, row: number, numDrafted: number): boolean {
   const mask = maskOf(row, numDrafted);
-  mask.set(await matcher.getNextTokenBitmask());
+  matcher.writeNextTokenBitmask(mask);
   return allowsMoreThan(mask, vocabulary.stopTokenIds);
 }
 
@@ -134,12 +134,7 @@ async function makeMask(matcher: GrammarMatcher, row: number, numDrafted: number
  * Makes the masks after drafted tokens, as far as the grammar allows them and does not end: where it does,
  * the token that completes it is left to be sampled. Leaves the matcher as it was.
  */
-async function follow(
-  matcher: GrammarMatcher,
-  row: number,
-  drafted: Int32Array,
-  startMs: number,
-): Promise<number> {
+function follow(matcher: GrammarMatcher, row: number, drafted: Int32Array, startMs: number): number {
   let numAccepted = 0;
   let numOpen = 0;
   for (const tokenId of drafted) {
@@ -147,7 +142,7 @@ async function follow(
     if (!isAllowed || nowMs() - startMs > maxDraftMs) break;
     if (!matcher.acceptToken(tokenId)) break;
     numAccepted++;
-    if (!(await makeMask(matcher, row, numOpen + 1))) break;
+    if (!makeMask(matcher, row, numOpen + 1)) break;
     numOpen++;
   }
   if (numAccepted > 0) matcher.rollBack(numAccepted);
@@ -170,7 +165,7 @@ async function take(compiler: GrammarCompiler, { closed, opened, advanced }: Mat
     const matcher = await compiler.match(kept.grammar);
     open.set(row, { matcher, kept });
     const isAccepted = tokenIds.every((id) => matcher.acceptToken(id));
-    if (ticket !== 0) await answer(row, ticket, matcher, isAccepted, noTokens);
+    if (ticket !== 0) answer(row, ticket, matcher, isAccepted, noTokens);
   }
   for (let i = 0; i < advanced.length; ) {
     const [row, ticket, numTokens, numDrafted] = advanced.subarray(i, i + 4);
@@ -180,7 +175,7 @@ async function take(compiler: GrammarCompiler, { closed, opened, advanced }: Mat
     if (matcher === undefined) throw new Error(`row ${row} has no matcher`);
     begin(row);
     const isAccepted = tokenIds.every((id) => matcher.acceptToken(id));
-    await answer(row, ticket, matcher, isAccepted, advanced.subarray(i - numDrafted, i));
+    answer(row, ticket, matcher, isAccepted, advanced.subarray(i - numDrafted, i));
   }
   Atomics.store(state, currentWord, 0);
   if (opened.length + advanced.length > 0) wakeEngine();

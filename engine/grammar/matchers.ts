@@ -36,8 +36,11 @@ export interface MatcherApi {
   close(request: Request): void;
   /** Sends what was gathered since the last time. */
   post(): void;
-  /** Waits for the masks that are awaited, at most so long, and tells what has come. */
-  receive(patienceMs: number): Array<{ request: Request; news: MaskNews }>;
+  /** Tells what has come; waits for the masks that are needed, at most so long. */
+  receive(
+    patienceMs: number,
+    isNeeded: (request: Request) => boolean,
+  ): Array<{ request: Request; news: MaskNews }>;
   /** Tokens of its draft that have a mask. */
   numDrafted(request: Request): number;
   /** [maskWords] of the request's newest mask, or of the one after so many tokens of its draft. */
@@ -152,20 +155,27 @@ export class Matchers implements MatcherApi {
     }
   }
 
-  receive(patienceMs: number): Array<{ request: Request; news: MaskNews }> {
+  receive(
+    patienceMs: number,
+    isNeeded: (request: Request) => boolean,
+  ): Array<{ request: Request; news: MaskNews }> {
     const news = this.#lost.splice(0).map((request) => ({ request, news: 'lost' as MaskNews }));
     const endMs = performance.now() + patienceMs;
     for (;;) {
       const seen = Atomics.load(this.#engineSignals, 0);
+      let mustWait = false;
       for (const request of this.#awaited) {
         const status = this.#find(request);
-        if (status === null) continue;
+        if (status === null) {
+          mustWait ||= isNeeded(request);
+          continue;
+        }
         this.#awaited.delete(request);
         if (status === matcherStatus.slow && this.#retire(request)) continue;
         news.push({ request, news: newsOfStatus[status] });
       }
       const leftMs = endMs - performance.now();
-      if (this.#awaited.size === 0 || leftMs <= 0) return news;
+      if (!mustWait || leftMs <= 0) return news;
       Atomics.wait(this.#engineSignals, 0, seen, leftMs);
     }
   }

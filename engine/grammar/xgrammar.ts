@@ -1,9 +1,10 @@
 // @mlc-ai/web-xgrammar, loaded as often as wanted: each load is a WebAssembly memory of its own.
 //
 // It is a UMD file in a package that calls itself ESM, so neither import nor require can load it; it says
-// what is wrong with a grammar on its console and then aborts; and its memory grows to 2 GiB and never
-// shrinks. Hence it is compiled here as CommonJS, with a console and a WebAssembly of ours in place of the
-// global ones.
+// what is wrong with a grammar on its console and then aborts; its memory grows to 2 GiB and never shrinks;
+// and it makes a promise and two copies for each mask, which take as long as a mask of 2,048 tokens. Hence
+// it is compiled here as CommonJS, with a console and a WebAssembly of ours in place of the global ones, and
+// with a method of ours for masks.
 
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -23,8 +24,8 @@ export interface GrammarMatcher extends Disposable {
   acceptToken(tokenId: number): boolean;
   /** Takes back as many of the newest tokens. */
   rollBack(numTokens: number): void;
-  /** [ceil(vocabSize / 32)], bit i % 32 of word i / 32: token i is allowed. */
-  getNextTokenBitmask(): Promise<Int32Array>;
+  /** mask: [ceil(vocabSize / 32)], bit i % 32 of word i / 32: token i is allowed. */
+  writeNextTokenBitmask(mask: Uint32Array): void;
 }
 
 interface Library {
@@ -55,9 +56,24 @@ export interface Xgrammar extends Library {
 const file = createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar');
 let source: string | null = null;
 
+const maskMethod = 'async getNextTokenBitmask() {';
+/** Goes before it, in the same class. */
+const ownMaskMethod = `writeNextTokenBitmask(mask) {
+  const words = this.handle.GetNextTokenBitmask(this.vocab_size);
+  mask.set(binding.vecIntToView(words));
+  words.delete();
+}
+`;
+
+function readSource(): string {
+  const text = readFileSync(file, 'utf8').replaceAll('import(', 'importModule(');
+  if (!text.includes(maskMethod)) throw new Error(`${file} has no ${maskMethod}: is it another version?`);
+  return text.replace(maskMethod, `${ownMaskMethod}${maskMethod}`);
+}
+
 /** An instance whose memory may grow to so many bytes; what needs more aborts. */
 export function loadXgrammar(maxMemoryBytes: number): Xgrammar {
-  source ??= readFileSync(file, 'utf8').replaceAll('import(', 'importModule(');
+  source ??= readSource();
   const said: string[] = [];
   const say = (...parts: unknown[]) => said.push(parts.join(' '));
   const module = { exports: {} as Library };

@@ -109,8 +109,10 @@ class CpuBackend : public Backend {
   Tensor place_stacked(const std::vector<Tensor>& parts, int rounded_bits) override;
   PackedCacheReport packed_cache() const override { return packed_cache_.report(); }
   bool is_async() const override { return false; }
-  const Batch& begin_step(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
-  void run(const StepShape&, const std::function<void()>& forward) override { forward(); }
+  const Batch& begin_forward(Arena& arena, const BatchSizes&, StepShape&) override { return arena.batch(); }
+  void begin_sampling(Arena&, const BatchSizes&, StepShape&) override {}
+  void run_forward(const StepShape&, const std::function<void()>& call) override { call(); }
+  void run_sampling(const StepShape&, const std::function<void()>& call) override { call(); }
   std::vector<int> recorded_sizes() const override { return {}; }
   void forget_recordings() override {}
   void end_step(const BatchSizes&, const StepShape&) override {}

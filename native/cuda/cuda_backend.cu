@@ -126,10 +126,15 @@ class CudaBackend : public Backend {
     throw std::runtime_error("weights rounded to integers need the CPU: set --quantization to auto");
   }
   bool is_async() const override { return true; }
-  const Batch& begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
-  void run(const StepShape& shape, const std::function<void()>& forward) override;
+  const Batch& begin_forward(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
+  void begin_sampling(Arena& arena, const BatchSizes& sizes, StepShape& shape) override;
+  void run_forward(const StepShape& shape, const std::function<void()>& call) override;
+  void run_sampling(const StepShape& shape, const std::function<void()>& call) override;
   std::vector<int> recorded_sizes() const override;
-  void forget_recordings() override { recordings_.clear(); }
+  void forget_recordings() override {
+    forward_recordings_.clear();
+    sampling_recordings_.clear();
+  }
   void end_step(const BatchSizes& sizes, const StepShape& shape) override { buffers_.download(sizes, shape); }
   void collect(Arena& arena, const BatchSizes&) override { buffers_.collect(arena); }
 
@@ -143,8 +148,12 @@ class CudaBackend : public Backend {
   }
   Tensor place_w4(const Tensor& host);
   Tensor place_f8(const Tensor& host);
-  bool is_recordable(const StepShape& shape) const;
-  StepShape rounded_up(StepShape shape) const;
+  // By what a recording depends on: tokens, rounded context and whether adapters are used, or rows alone.
+  using Recordings = std::map<std::tuple<int, int, bool>, std::shared_ptr<void>>;
+  bool has_recordable_layers(const StepShape& shape) const;
+  bool has_recordable_rows(const StepShape& shape) const;
+  int rounded_up(int size) const;
+  void replay(Recordings& recordings, const Recordings::key_type& key, const std::function<void()>& call);
 
   const Ops& ops_;
   Stream stream_;
@@ -153,8 +162,7 @@ class CudaBackend : public Backend {
   cuda::StepBuffers buffers_;
   int largest_recorded_ = 0;
   int recorded_generation_ = 0;
-  // By tokens, rounded context, and whether adapters are used.
-  std::map<std::tuple<int, int, bool>, std::shared_ptr<void>> recordings_;
+  Recordings forward_recordings_, sampling_recordings_;
 };
 
 void CudaBackend::prepare(const ModelConfig& config, const ModelOptions& options) {
@@ -228,11 +236,13 @@ Tensor CudaBackend::place_f8(const Tensor& host) {
   return placed;
 }
 
-// Steps of nothing but decodes, each with its logits, in a few sizes are recorded when they first run, and
-// replayed from then on.
-bool CudaBackend::is_recordable(const StepShape& shape) const {
-  return shape.num_decodes == shape.num_tokens && shape.num_logits_rows == shape.num_tokens &&
-         shape.num_hidden_rows == 0 && shape.num_tokens <= largest_recorded_;
+// Steps of nothing but decodes, in a few sizes, are recorded when they first run, and replayed from then on.
+bool CudaBackend::has_recordable_layers(const StepShape& shape) const {
+  return shape.num_decodes == shape.num_tokens && shape.num_tokens <= largest_recorded_;
+}
+
+bool CudaBackend::has_recordable_rows(const StepShape& shape) const {
+  return has_recordable_layers(shape) && shape.num_logits_rows > 0 && shape.num_hidden_rows == 0;
 }
 
 // A power of two up to 8, then multiples of 8.
@@ -243,38 +253,56 @@ std::vector<int> CudaBackend::recorded_sizes() const {
   return sizes;
 }
 
-// The context goes to the next power of two, which bounds the splits of paged_attention_decode.
-StepShape CudaBackend::rounded_up(StepShape shape) const {
+int CudaBackend::rounded_up(int asked) const {
   int size = 1;
-  while (size < shape.num_tokens) size += size < 8 ? size : 8;
-  size = std::min(size, largest_recorded_);
-  shape.num_tokens = shape.num_seqs = shape.num_logits_rows = shape.num_decodes = size;
-  int context_len = kSmallestRecordedContext;
-  while (context_len < shape.max_context_len) context_len *= 2;
-  shape.max_context_len = context_len;
-  return shape;
+  while (size < asked) size += size < 8 ? size : 8;
+  return std::min(size, largest_recorded_);
 }
 
-const Batch& CudaBackend::begin_step(Arena& arena, const BatchSizes& sizes, StepShape& shape) {
+// The context goes to the next power of two, which bounds the splits of paged_attention_decode.
+const Batch& CudaBackend::begin_forward(Arena& arena, const BatchSizes& sizes, StepShape& shape) {
   const StepShape asked = shape;
-  if (is_recordable(asked)) shape = rounded_up(asked);
+  if (has_recordable_layers(asked)) {
+    shape.num_tokens = shape.num_seqs = shape.num_decodes = rounded_up(asked.num_tokens);
+    int context_len = kSmallestRecordedContext;
+    while (context_len < shape.max_context_len) context_len *= 2;
+    shape.max_context_len = context_len;
+  }
   stream_.note_step(shape.num_tokens, shape.num_seqs);
-  const Batch& batch = buffers_.upload(arena, sizes, asked, shape);
-  if (buffers_.has_pending()) cuda::feed_back(batch, asked.num_tokens, asked.num_logits_rows, stream_);
+  const Batch& batch = buffers_.upload_tokens(arena, sizes, asked, shape);
+  if (buffers_.has_pending()) cuda::feed_back_tokens(batch, asked.num_tokens, stream_);
   return batch;
 }
 
-void CudaBackend::run(const StepShape& shape, const std::function<void()>& forward) {
-  if (!is_recordable(shape)) return forward();
+void CudaBackend::begin_sampling(Arena& arena, const BatchSizes& sizes, StepShape& shape) {
+  const StepShape asked = shape;
+  if (has_recordable_rows(asked)) shape.num_logits_rows = rounded_up(asked.num_logits_rows);
+  buffers_.upload_rows(arena, sizes, asked, shape);
+  if (buffers_.has_pending() && asked.num_logits_rows > 0)
+    cuda::feed_back_counts(buffers_.batch(), asked.num_logits_rows, stream_);
+}
+
+void CudaBackend::run_forward(const StepShape& shape, const std::function<void()>& call) {
+  if (!has_recordable_layers(shape)) return call();
+  replay(forward_recordings_, {shape.num_tokens, shape.max_context_len, shape.uses_adapters}, call);
+}
+
+void CudaBackend::run_sampling(const StepShape& shape, const std::function<void()>& call) {
+  if (!has_recordable_rows(shape)) return call();
+  replay(sampling_recordings_, {shape.num_logits_rows, 0, false}, call);
+}
+
+void CudaBackend::replay(Recordings& recordings, const Recordings::key_type& key,
+                         const std::function<void()>& call) {
   // The recorded launches point to the arrays as they lay then.
-  if (recorded_generation_ != buffers_.generation()) recordings_.clear();
+  if (recorded_generation_ != buffers_.generation()) forget_recordings();
   recorded_generation_ = buffers_.generation();
-  auto& recording = recordings_[{shape.num_tokens, shape.max_context_len, shape.uses_adapters}];
+  auto& recording = recordings[key];
   if (recording != nullptr) return stream_.replay(recording);
   // Once as it is: what is looked up or loaded on first use must not be in the middle of a recording.
-  forward();
+  call();
   stream_.begin_recording();
-  forward();
+  call();
   recording = stream_.end_recording();
 }
 

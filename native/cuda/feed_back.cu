@@ -38,9 +38,12 @@ __global__ void feed_back_counts_kernel(Batch b) {
 
 }  // namespace
 
-void feed_back(const Batch& batch, int num_tokens, int num_logits_rows, Stream& stream) {
+void feed_back_tokens(const Batch& batch, int num_tokens, Stream& stream) {
   launch("feed_back_tokens", feed_back_tokens_kernel, {static_cast<unsigned>(div_up(num_tokens, kThreads))},
          kThreads, 0, stream, batch, num_tokens);
+}
+
+void feed_back_counts(const Batch& batch, int num_logits_rows, Stream& stream) {
   launch("feed_back_counts", feed_back_counts_kernel, {static_cast<unsigned>(num_logits_rows)}, kThreads,
          sizeof(int), stream, batch);
 }

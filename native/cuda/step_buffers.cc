@@ -26,7 +26,7 @@ void copy(T* to, const T* from, int64_t count) {
   std::memcpy(to, from, static_cast<size_t>(count) * sizeof(T));
 }
 
-void pad(const Batch& b, const StepShape& asked, const StepShape& run) {
+void pad_tokens(const Batch& b, const StepShape& asked, const StepShape& run) {
   for (int i = asked.num_tokens; i < run.num_tokens; i++) {
     b.token_ids[i] = 0;
     b.positions[i] = 0;
@@ -35,7 +35,12 @@ void pad(const Batch& b, const StepShape& asked, const StepShape& run) {
     b.query_start_loc[i + 1] = i + 1;
     b.context_lens[i] = 1;
     b.seq_rows[i] = b.seq_rows[0];
-    b.logits_rows[i] = i;
+  }
+}
+
+void pad_rows(const Batch& b, const StepShape& asked, const StepShape& run) {
+  for (int i = asked.num_logits_rows; i < run.num_logits_rows; i++) {
+    b.logits_rows[i] = 0;
     b.target_token_ids[i] = -1;
     b.num_logprobs[i] = -1;
     b.temperature[i] = 0;
@@ -82,21 +87,32 @@ void StepBuffers::reserve_counts(const Arena& arena) {
   generation_++;
 }
 
-const Batch& StepBuffers::upload(const Arena& arena, const BatchSizes& sizes, const StepShape& asked,
-                                 const StepShape& run) {
+const Batch& StepBuffers::upload_tokens(const Arena& arena, const BatchSizes& sizes, const StepShape& asked,
+                                        const StepShape& run) {
   if (device_ == nullptr) open(arena);
   reserve_counts(arena);
   const Batch& from = arena.batch();
   const Slot& slot = slots_[uploading_];
-  copy_inputs(from, slot.batch, asked);
-  pad(slot.batch, asked, run);
-  stream_.upload(device_, slot.memory, static_cast<size_t>(arena.front_bytes()));
+  copy_tokens(from, slot.batch, asked);
+  pad_tokens(slot.batch, asked, run);
+  stream_.upload(device_, slot.memory, static_cast<size_t>(arena.token_bytes()));
   copy_block_table(from, slot.batch, sizes, asked);
-  if (asked.num_logits_rows > 0) copy_lists(from, slot.batch, sizes, asked.num_logits_rows);
   return batch_;
 }
 
-void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShape& shape) {
+void StepBuffers::upload_rows(const Arena& arena, const BatchSizes& sizes, const StepShape& asked,
+                              const StepShape& run) {
+  reserve_counts(arena);
+  const Batch& from = arena.batch();
+  const Slot& slot = slots_[uploading_];
+  copy_rows(from, slot.batch, asked);
+  pad_rows(slot.batch, asked, run);
+  const int64_t start = arena.token_bytes();
+  stream_.upload(device_ + start, slot.memory + start, static_cast<size_t>(arena.row_bytes()));
+  if (asked.num_logits_rows > 0) copy_lists(from, slot.batch, sizes, asked.num_logits_rows);
+}
+
+void StepBuffers::copy_tokens(const Batch& from, const Batch& to, const StepShape& shape) {
   for (int32_t* Batch::*array :
        {&Batch::token_ids, &Batch::positions, &Batch::slot_mapping, &Batch::token_slots}) {
     copy(to.*array, from.*array, shape.num_tokens);
@@ -105,6 +121,11 @@ void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShap
   for (int32_t* Batch::*array : {&Batch::context_lens, &Batch::seq_rows, &Batch::lora_rows}) {
     copy(to.*array, from.*array, shape.num_seqs);
   }
+  has_pending_ =
+      std::any_of(from.token_ids, from.token_ids + shape.num_tokens, [](int32_t id) { return id < 0; });
+}
+
+void StepBuffers::copy_rows(const Batch& from, const Batch& to, const StepShape& shape) {
   copy(to.hidden_rows, from.hidden_rows, shape.num_hidden_rows);
   const int rows = shape.num_logits_rows;
   for (int32_t* Batch::*array : {&Batch::logits_rows, &Batch::target_token_ids, &Batch::num_logprobs,
@@ -118,8 +139,6 @@ void StepBuffers::copy_inputs(const Batch& from, const Batch& to, const StepShap
   copy(to.seeds, from.seeds, 2 * rows);
   copy(to.token_count_start, from.token_count_start, rows + 1);
   copy(to.logit_bias_start, from.logit_bias_start, rows + 1);
-  has_pending_ =
-      std::any_of(from.token_ids, from.token_ids + shape.num_tokens, [](int32_t id) { return id < 0; });
 }
 
 void StepBuffers::copy_lists(const Batch& from, const Batch& to, const BatchSizes& sizes, int num_rows) {

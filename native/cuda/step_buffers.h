@@ -16,10 +16,14 @@ class StepBuffers {
   ~StepBuffers();
   StepBuffers(const StepBuffers&) = delete;
 
-  // Brings the arena's inputs over; a shape that is larger than what was asked is filled up with tokens that
-  // are written nowhere, each a sequence of its own, and with greedy rows.
-  const Batch& upload(const Arena& arena, const BatchSizes& sizes, const StepShape& asked,
-                      const StepShape& run);
+  // Bring the arena's inputs over: those of tokens and sequences, then those of rows. A shape that is larger
+  // than what was asked is filled up with tokens that are written nowhere, each a sequence of its own, and
+  // with greedy rows.
+  const Batch& upload_tokens(const Arena& arena, const BatchSizes& sizes, const StepShape& asked,
+                             const StepShape& run);
+  void upload_rows(const Arena& arena, const BatchSizes& sizes, const StepShape& asked, const StepShape& run);
+  // As the device sees it.
+  const Batch& batch() const { return batch_; }
   // The step takes tokens that the step before samples.
   bool has_pending() const { return has_pending_; }
   // How often the device's arrays have moved.
@@ -41,7 +45,8 @@ class StepBuffers {
 
   void open(const Arena& arena);
   void reserve_counts(const Arena& arena);
-  void copy_inputs(const Batch& from, const Batch& to, const StepShape& shape);
+  void copy_tokens(const Batch& from, const Batch& to, const StepShape& shape);
+  void copy_rows(const Batch& from, const Batch& to, const StepShape& shape);
   void copy_lists(const Batch& from, const Batch& to, const BatchSizes& sizes, int num_rows);
   void copy_block_table(const Batch& from, const Batch& to, const BatchSizes& sizes, const StepShape& shape);
 
@@ -56,7 +61,8 @@ class StepBuffers {
   int generation_ = 0;
 };
 
-// Puts the tokens that the step before has sampled in the place of the numbers that stand for them.
-void feed_back(const Batch& batch, int num_tokens, int num_logits_rows, Stream& stream);
+// Put the tokens that the step before has sampled in the place of the numbers that stand for them.
+void feed_back_tokens(const Batch& batch, int num_tokens, Stream& stream);
+void feed_back_counts(const Batch& batch, int num_logits_rows, Stream& stream);
 
 }  // namespace quire::cuda

@@ -3,13 +3,26 @@
 // stale slot or a shared block that was written over shows as a wrong token; broken batches throw at once.
 //
 // Asynchronous, it is the worst device there could be: it computes nothing before it is waited for, from the
-// inputs as they were at the launch, and the arrays mean nothing in between.
+// inputs as they were at the launch, and the arrays mean nothing in between. Of a step in two calls, those of
+// the rows mean nothing before the second.
 
 import { maskWords } from '../../engine/grammar/grammar.ts';
 import type { BatchArrays, NativeModel } from '../../engine/native.ts';
 import { allocateBatch, type BatchSizes } from '../../engine/null-model.ts';
 
 const emptySlot = -1;
+
+/** What the layers read, and what is to stay as it is until the rows are sampled. */
+const tokenArrays = [
+  'tokenIds',
+  'positions',
+  'slotMapping',
+  'queryStartLoc',
+  'contextLens',
+  'seqRows',
+  'blockTable',
+  'loraRows',
+] as const satisfies ReadonlyArray<keyof BatchArrays>;
 
 interface Launched {
   counts: [numTokens: number, numSeqs: number, numLogitsRows: number, numHiddenRows?: number];
@@ -23,6 +36,8 @@ export class CheckedModel implements NativeModel {
   batch: BatchArrays;
   readonly isAsync: boolean;
   readonly #launched: Launched[] = [];
+  /** A step whose rows have not been sampled. */
+  #forwarded: { numTokens: number; numSeqs: number; tokens: Partial<BatchArrays> } | null = null;
   /** What the step computed last has sampled. */
   #sampled: readonly number[] = [];
   readonly #sizes: BatchSizes;
@@ -46,13 +61,45 @@ export class CheckedModel implements NativeModel {
   }
 
   freeKvCache(): void {
-    if (this.#launched.length > 0) throw new Error('the KV cache is in use');
+    if (this.#launched.length > 0 || this.#forwarded !== null) throw new Error('the KV cache is in use');
     this.allocateKvCache(0);
   }
 
   launch(...counts: Launched['counts']): void {
+    this.#begin(counts[0], counts[1]);
+    this.#end(counts);
+  }
+
+  forward(numTokens: number, numSeqs: number): void {
+    this.#begin(numTokens, numSeqs);
+    // Rows are filled in afterwards.
+    for (const [name, array] of Object.entries(this.batch)) {
+      if (!(tokenArrays as readonly string[]).includes(name)) array.fill(-77);
+    }
+  }
+
+  sample(numLogitsRows: number, numHiddenRows: number): void {
+    const { numTokens = 0, numSeqs = 0 } = this.#forwarded ?? {};
+    this.#end([numTokens, numSeqs, numLogitsRows, numHiddenRows]);
+  }
+
+  #begin(numTokens: number, numSeqs: number): void {
+    if (this.#forwarded !== null) throw new Error('the step before has not been sampled');
     if (this.#launched.length === 2) throw new Error('a third step is launched');
-    this.#launched.push({ counts, batch: structuredClone(this.batch) });
+    const tokens = Object.fromEntries(tokenArrays.map((name) => [name, this.batch[name].slice()]));
+    this.#forwarded = { numTokens, numSeqs, tokens };
+  }
+
+  #end(counts: Launched['counts']): void {
+    const forwarded = this.#forwarded;
+    if (forwarded === null) throw new Error('there is no step to sample');
+    const batch = structuredClone(this.batch);
+    for (const name of tokenArrays) {
+      const isSame = batch[name].every((value, i) => value === forwarded.tokens[name]?.[i]);
+      if (!isSame) throw new Error(`${name} has changed before its step was sampled`);
+    }
+    this.#forwarded = null;
+    this.#launched.push({ counts, batch });
     // Nothing of it may be used again but the block table.
     for (const array of Object.values(this.batch)) if (array !== this.batch.blockTable) array.fill(-77);
     if (!this.isAsync) this.#compute();

@@ -37,6 +37,10 @@ export class FakeMatchers implements MatcherApi {
   readonly #open = new Map<Request, Open>();
   /** Drafted tokens that were given a mask. */
   numFollowed = 0;
+  /** Masks that a step needed and did not get. */
+  numLate = 0;
+  /** These are never told, but for that they are lost. */
+  readonly lost = new Set<number>();
   readonly #vocabSize: number;
   readonly #drawDelay: () => number;
 
@@ -103,11 +107,23 @@ export class FakeMatchers implements MatcherApi {
     this.#open.delete(request);
   }
 
-  receive(): Array<{ request: Request; news: MaskNews }> {
+  receive(
+    _patienceMs: number,
+    isNeeded: (request: Request) => boolean,
+  ): Array<{ request: Request; news: MaskNews }> {
     const news: Array<{ request: Request; news: MaskNews }> = [];
     for (const [request, open] of this.#open) {
-      if (open.looksLeft === null || open.looksLeft-- > 0) continue;
+      if (open.looksLeft === null) continue;
+      if (open.looksLeft-- > 0) {
+        if (isNeeded(request)) this.numLate++;
+        continue;
+      }
       open.looksLeft = null;
+      if (this.lost.has(request.spec.handle)) {
+        this.#open.delete(request);
+        news.push({ request, news: 'lost' });
+        continue;
+      }
       const isOpen = allowsMoreThan(this.#maskOf(request, open, 0), request.spec.eosTokenIds);
       news.push({ request, news: isOpen ? 'open' : 'complete' });
     }

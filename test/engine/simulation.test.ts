@@ -111,11 +111,12 @@ describe('10,000 random steps', () => {
     let numHits = 0;
     let numHiddenStates = 0;
     let numWaits = 0;
+    let numLate = 0;
     let numDrafted = 0;
     let numAccepted = 0;
     let numFollowed = 0;
     while (remaining > 0) {
-      const matchers = new FakeMatchers(testVocabSize, () => (int(0, 3) === 0 ? int(1, 4) : 0));
+      const matchers = new FakeMatchers(testVocabSize, () => (int(0, 3) === 0 ? int(1, 9) : 0));
       const requests = new Map<number, EngineRequest>();
       const answers = new Map<number, ReturnType<typeof alone>>();
       const wantedOf = (id: number) => {
@@ -171,6 +172,7 @@ describe('10,000 random steps', () => {
       expect(loop.pool.numFree).toBe(loop.pool.numUsable);
       expect(matchers.numOpen).toBe(0);
       numFollowed += matchers.numFollowed;
+      numLate += matchers.numLate;
       for (const id of requests.keys()) {
         const generated = outputs.of(id);
         expect(generated.finish, `seed ${seed}, request ${id}`).not.toBeNull();
@@ -192,6 +194,7 @@ describe('10,000 random steps', () => {
     expect(numHits).toBeGreaterThan(500);
     expect(numHiddenStates).toBeGreaterThan(50);
     expect(numWaits).toBeGreaterThan(20);
+    expect(numLate).toBeGreaterThan(500);
     expect(numAccepted).toBeGreaterThan(500);
     expect(numFollowed).toBeGreaterThan(50);
     expect(numDrafted - numAccepted).toBeGreaterThan(500);

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { loadModel } from '../../engine/model-files.ts';
-import { cpuFeatures, openNativeModel } from '../../engine/native.ts';
+import { cpuFeatures, type NativeModel, openNativeModel } from '../../engine/native.ts';
 import { hasStories, storiesFolder } from '../stories260k.ts';
 import { forwardOptions, openForForward, stepChunks } from './forward.ts';
 
@@ -76,6 +76,29 @@ describe.skipIf(!hasStories)('a native model', () => {
     ]) {
       expect(() => model.launch(...(args as [number, number, number]))).toThrow();
     }
+    model.close();
+  });
+
+  it('computes a step in two calls as in one, and in no other order', async () => {
+    const model = openForForward(await load());
+    const whole = stepChunks(model, [chunk], forwardOptions.blockSize);
+    const inTwo = new Proxy(model, {
+      get: (target, name: keyof NativeModel) => {
+        if (name !== 'launch') {
+          const value = target[name];
+          return typeof value === 'function' ? value.bind(target) : value;
+        }
+        return (numTokens: number, numSeqs: number, numRows: number) => {
+          target.forward(numTokens, numSeqs);
+          expect(() => target.forward(numTokens, numSeqs)).toThrow('before the one before it has sampled');
+          expect(() => target.sample(numTokens + 1, 0)).toThrow('out of bounds');
+          expect(() => target.freeKvCache()).toThrow('a step is under way');
+          target.sample(numRows, 0);
+        };
+      },
+    });
+    expect(() => model.sample(1, 0)).toThrow('there is no step to sample');
+    expect(stepChunks(inTwo, [chunk], forwardOptions.blockSize)).toEqual(whole);
     model.close();
   });
 

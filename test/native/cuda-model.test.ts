@@ -9,7 +9,8 @@ import { EngineLoop } from '../../engine/engine-loop.ts';
 import { loadModel } from '../../engine/model-files.ts';
 import type { NativeModel } from '../../engine/native.ts';
 import { dummyWeights } from '../../engine/weight-map.ts';
-import { FakeMatchers } from '../engine/fake-matchers.ts';
+import { FakeMatchers, fakeGrammar } from '../engine/fake-matchers.ts';
+import { randomInts } from '../engine/random.ts';
 import { engineRequest, runToEnd, testLimits } from '../engine/requests.ts';
 import { nearCopy } from '../near-copy.ts';
 import { greedyCases, hasStories, storiesFolder } from '../stories260k.ts';
@@ -77,8 +78,10 @@ function waitedFor(native: NativeModel): NativeModel {
   });
 }
 
+const storiesVocabSize = 512;
+
 /** One of each kind that needs to know what was sampled before, and some that end with a hidden state. */
-function variedRequest(handle: number) {
+function variedRequest(handle: number, hasGrammar: boolean) {
   const promptTokenIds = [1, 400 + handle, 20, 30 + (handle % 3)];
   if (handle % 6 === 5)
     return engineRequest(handle, promptTokenIds, { wantsHiddenState: true, maxTokens: 1 });
@@ -92,6 +95,7 @@ function variedRequest(handle: number) {
     minTokens: handle % 6,
     stopTokenIds: [400, 401, 402],
     numPromptLogprobs: handle % 4 === 1 ? 0 : -1,
+    grammar: hasGrammar ? fakeGrammar(`grammar ${handle % 2}`, storiesVocabSize) : null,
   });
 }
 
@@ -231,13 +235,21 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
     expect(logitsWhen(true)).toEqual(logitsWhen(false));
   });
 
-  it.each([1, 16])(
-    'gives the same tokens a step behind as at once, up to %i at a time',
-    async (maxNumSeqs) => {
+  it.each([
+    [1, 0],
+    [16, 0],
+    [16, 5],
+    [16, 12],
+  ])(
+    'gives the same tokens a step behind as at once, up to %i at a time, %i of 12 with a grammar',
+    async (maxNumSeqs, numHeld) => {
       const model = await loadModel(storiesFolder, { loadFormat: 'auto' });
       const { hiddenSize } = model.config;
-      const limits = { ...testLimits, hiddenSize, blockSize: 16, maxNumSeqs, numBlocks: 1 + 8 * maxNumSeqs };
+      const numBlocks = 1 + 8 * maxNumSeqs;
+      const sizes = { hiddenSize, blockSize: 16, vocabSize: storiesVocabSize };
+      const limits = { ...testLimits, ...sizes, maxNumSeqs, numBlocks };
       const tokensOf = (isAsync: boolean) => {
+        const int = randomInts(numHeld);
         const native = openForForward(model, {
           backend: 'emulated',
           dtype: 'f16',
@@ -249,11 +261,11 @@ describe.skipIf(!hasStories)('stories260k on the emulated GPU', () => {
         const loop = new EngineLoop(
           isAsync ? native : waitedFor(native),
           limits,
-          new FakeMatchers(512),
+          new FakeMatchers(storiesVocabSize, () => int(0, 4)),
           () => 0,
         );
         for (let handle = 1; handle <= 12; handle++)
-          loop.handle({ type: 'add', request: variedRequest(handle) });
+          loop.handle({ type: 'add', request: variedRequest(handle, handle % 12 < numHeld) });
         const outputs = runToEnd(loop);
         native.close();
         return Array.from({ length: 12 }, (_, i) => outputs.of(i + 1));

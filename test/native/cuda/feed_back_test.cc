@@ -58,10 +58,12 @@ void test_feed_back(Run& run, cuda::Stream& stream) {
     const Batch& host = c.arena.batch();
     cuda::StepBuffers buffers(stream);
     const StepShape shape = {rows, rows, rows, rows, 1, 1, false};
-    const Batch& device = buffers.upload(c.arena, kSizes, shape, shape);
+    const Batch& device = buffers.upload_tokens(c.arena, kSizes, shape, shape);
+    buffers.upload_rows(c.arena, kSizes, shape, shape);
     run.check(buffers.has_pending(), "a negative token is seen");
     stream.upload(device.sampled_token_ids, c.sampled.data(), c.sampled.size() * 4);
-    cuda::feed_back(device, rows, rows, stream);
+    cuda::feed_back_tokens(device, rows, stream);
+    cuda::feed_back_counts(device, rows, stream);
     const int entries = host.token_count_start[rows];
     std::vector<int32_t> tokens(rows), ids(entries), counts(entries);
     stream.download(tokens.data(), device.token_ids, tokens.size() * 4);
