@@ -59,7 +59,7 @@
     {
       'target_name': 'quire',
       'sources': [
-        'adapters.cc', 'addon.cc', 'addon_bench.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'op_bench.cc', 'weights.cc'
+        'adapters.cc', 'addon.cc', 'addon_bench.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'model_layers.cc', 'moe.cc', 'op_bench.cc', 'weights.cc'
       ],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
@@ -107,7 +107,7 @@
     {
       # The addon with the emulator in the GPU's place: for tests of the model and of the engine above it.
       'target_name': 'quire_emulated',
-      'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'moe.cc', 'weights.cc'],
+      'sources': ['adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'model.cc', 'model_layers.cc', 'moe.cc', 'weights.cc'],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx', 'cuda_emulated'],
       'include_dirs': ['<(api_headers)', '<(addon_api)'],
       'defines': ['QUIRE_CUDA', 'NAPI_VERSION=9', 'NODE_ADDON_API_CPP_EXCEPTIONS', 'NODE_ADDON_API_DISABLE_DEPRECATED', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS']
@@ -118,7 +118,7 @@
       # What runs on an NVIDIA GPU: SASS for sm_80 to sm_90a, PTX for newer ones.
       'target_name': 'quire_cuda',
       'sources': [
-        'adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'cuda/awq_pack.cc', 'cuda/step_buffers.cc', 'model.cc', 'moe.cc', 'weights.cc',
+        'adapters.cc', 'addon.cc', 'arena.cc', 'awq_weights.cc', 'batch_checks.cc', 'f8_weights.cc', 'cuda/awq_pack.cc', 'cuda/step_buffers.cc', 'model.cc', 'model_layers.cc', 'moe.cc', 'weights.cc',
         '<!@(node -p "require(\'fs\').readdirSync(\'cuda\').filter(f => f.endsWith(\'.cu\')).map(f => \'cuda/\' + f).join(\' \')")'
       ],
       'dependencies': ['kernels', 'ops_avx2', 'ops_avx512', 'ops_avx512_bf16', 'ops_amx'],
