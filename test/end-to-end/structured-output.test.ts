@@ -62,6 +62,19 @@ describe('structured output', () => {
     expect(new Set(choices.map(({ message }) => message.content)).size).toBeGreaterThan(1);
   });
 
+  it('holds 2,000 requests at once to 50 grammars', { timeout: 120_000 }, async () => {
+    const answers = await Promise.all(
+      Array.from({ length: 2000 }, async (_, i) => {
+        const n = { type: 'integer', minimum: 100 * (i % 50), maximum: 100 * (i % 50) + 99 };
+        const schema = { type: 'object', properties: { n }, required: ['n'], additionalProperties: false };
+        const { choices } = await chat({ seed: i, guided_json: schema });
+        return { range: [n.minimum, n.maximum], n: JSON.parse(choices[0].message.content ?? '').n as number };
+      }),
+    );
+    expect(answers.filter(({ range: [low, high], n }) => !(n >= low && n <= high))).toEqual([]);
+    expect(answers).toHaveLength(2000);
+  });
+
   it('is the same in a stream', async () => {
     const response_format = { type: 'json_schema' as const, json_schema: { name: 'city', schema: city } };
     const whole = await chat({ response_format });

@@ -20,6 +20,8 @@ const tokenIds = [5, 9, 2, 7, 11, 3, 8];
 describe('packed weights in a file', () => {
   let folder = '';
   let file = '';
+  /** The model that was opened last had its weights in the mapped file. */
+  let isMapped = false;
   beforeEach(async () => {
     folder = await mkdtemp(join(tmpdir(), 'quire-packed-'));
     await cp(golden, folder, { recursive: true });
@@ -36,6 +38,7 @@ describe('packed weights in a file', () => {
       ...overrides,
     } as const;
     const native = openForForward(model, { ...options, packedCache: packedCacheOf(asked, model, options) });
+    isMapped = readFileSync('/proc/self/maps', 'utf8').includes(file);
     const logits = forward(native, tokenIds, 4, 16);
     const report = native.packedCache;
     native.close();
@@ -101,6 +104,7 @@ describe('packed weights in a file', () => {
     await open('auto', overrides);
     expect(statSync(file).size).toBeGreaterThan(2 << 20);
     expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
+    if (!isMapped) console.warn('SKIPPED: this system keeps the file in small pages, so it was read instead');
     await writeFile(file, flipped(readFileSync(file), statSync(file).size >> 1));
     const repaired = await open('auto', overrides);
     expect(repaired.report?.text).toMatch(/is damaged \(1 of \d+ matrices\)/);
