@@ -56,7 +56,7 @@ bool pin_this_thread(int core) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads, const std::vector<int>& cores) {
+ThreadPool::ThreadPool(int num_threads, const std::vector<int>& cores) : shares_(num_threads) {
   // The caller visits every core and stays on the first, so that a core it may not use is an error here.
   for (auto core = cores.rbegin(); core != cores.rend(); core++) {
     if (pin_this_thread(*core)) continue;
@@ -96,10 +96,9 @@ void ThreadPool::run(int64_t num_pieces, Call call, const void* body) {
   }
   call_ = call;
   body_ = body;
-  num_pieces_ = num_pieces;
   error_ = nullptr;
   num_unfinished_.store(num_pieces, std::memory_order_relaxed);
-  num_untaken_.store(num_pieces);
+  share_out(num_pieces);
   // Either this sees the sleeper, or the sleeper sees the pieces before it sleeps: both are in one order.
   if (num_asleep_.load() > 0) {
     { std::lock_guard<std::mutex> lock(mutex_); }
@@ -110,20 +109,39 @@ void ThreadPool::run(int64_t num_pieces, Call call, const void* body) {
   if (error_) std::rethrow_exception(error_);
 }
 
-int64_t ThreadPool::take_piece() {
-  int64_t left = num_untaken_.load(std::memory_order_relaxed);
-  while (left > 0) {
-    if (num_untaken_.compare_exchange_weak(left, left - 1, std::memory_order_acquire,
-                                           std::memory_order_relaxed)) {
-      return num_pieces_ - left;
+void ThreadPool::share_out(int64_t num_pieces) {
+  const auto num_shares = static_cast<int64_t>(shares_.size());
+  for (int64_t i = 0; i < num_shares; i++) {
+    shares_[i].set(num_pieces * i / num_shares, num_pieces * (i + 1) / num_shares);
+  }
+  num_loops_++;
+}
+
+// From the front by its owner, from the end by others.
+int64_t ThreadPool::Share::take(bool is_own) {
+  uint64_t now = pieces.load(std::memory_order_relaxed);
+  while (true) {
+    const auto first = static_cast<int64_t>(now >> 32), end = static_cast<int64_t>(now & 0xffffffff);
+    if (first == end) return -1;
+    const uint64_t then = is_own ? now + (uint64_t{1} << 32) : now - 1;
+    if (pieces.compare_exchange_weak(now, then, std::memory_order_acquire, std::memory_order_relaxed)) {
+      return is_own ? first : end - 1;
     }
+  }
+}
+
+int64_t ThreadPool::take_piece(int thread) {
+  const int num_shares = static_cast<int>(shares_.size());
+  for (int i = 0; i < num_shares; i++) {
+    const int64_t piece = shares_[(thread + i) % num_shares].take(i == 0);
+    if (piece >= 0) return piece;
   }
   return -1;
 }
 
 void ThreadPool::work(int thread) {
   int64_t num_done = 0;
-  for (int64_t piece = take_piece(); piece >= 0; piece = take_piece()) {
+  for (int64_t piece = take_piece(thread); piece >= 0; piece = take_piece(thread)) {
     try {
       call_(body_, piece, thread);
     } catch (...) {
@@ -149,8 +167,8 @@ void ThreadPool::wait_for_others() {
   while (!done_.wait_for(lock, kNapTime, is_done)) continue;
 }
 
-void ThreadPool::wait_for_loop() {
-  const auto is_wanted = [this] { return num_untaken_.load() > 0 || stopping_; };
+void ThreadPool::wait_for_loop(uint64_t num_loops) {
+  const auto is_wanted = [=] { return num_loops_.load() != num_loops || stopping_; };
   if (spin_until(is_wanted)) return;
   std::unique_lock<std::mutex> lock(mutex_);
   num_asleep_++;
@@ -159,8 +177,10 @@ void ThreadPool::wait_for_loop() {
 }
 
 void ThreadPool::worker_loop(int thread) {
+  uint64_t num_loops = 0;
   while (!stopping_) {
-    wait_for_loop();
+    wait_for_loop(num_loops);
+    num_loops = num_loops_.load();
     work(thread);
   }
 }

@@ -38,9 +38,11 @@ class ThreadPool : public Executor {
   void reserve_workspace(size_t bytes);
 
   // Calls body(piece, thread) once for every piece in [0, num_pieces), thread in [0, num_threads()), in any
-  // order. A thread takes the next piece whenever it has none, so one that is descheduled delays the piece it
-  // holds and nothing else. Returns when all pieces are done; rethrows the first exception of a piece. One
-  // loop at a time, from one thread, and none from inside a piece.
+  // order. Each thread has a share of neighbouring pieces, which it takes from the front: what it asks the
+  // memory for ahead is its own next piece. One that is through with its share takes pieces from the ends of
+  // others', so one that is descheduled delays the piece it holds and nothing else. Returns when all pieces
+  // are done; rethrows the first exception of a piece. Fewer than 2^32 pieces. One loop at a time, from one
+  // thread, and none from inside a piece.
   template <typename Body>
   void parallel_for(int64_t num_pieces, const Body& body) {
     run(
@@ -55,11 +57,22 @@ class ThreadPool : public Executor {
   void run(int64_t num_pieces, Call call, const void* body);
   // What this thread can of the loop under way.
   void work(int thread);
+  void share_out(int64_t num_pieces);
   // -1: none is left.
-  int64_t take_piece();
+  int64_t take_piece(int thread);
   void wait_for_others();
   void worker_loop(int thread);
-  void wait_for_loop();
+  // Until there has been another loop than those counted.
+  void wait_for_loop(uint64_t num_loops);
+
+  // Pieces that nobody has taken yet: the first in the upper half of the word, the end in the lower one, so
+  // that owner and thieves change them at once.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> pieces{0};
+
+    void set(int64_t first, int64_t end) { pieces.store(static_cast<uint64_t>(first) << 32 | end); }
+    int64_t take(bool is_own);
+  };
 
   struct Free {
     void operator()(char* memory) const { std::free(memory); }
@@ -76,12 +89,12 @@ class ThreadPool : public Executor {
 
   // The loop under way. The caller writes it while no piece is left to take, so nobody reads it; a thread
   // reads it once it holds a piece, and then the caller waits for that piece. Who took none has seen nothing
-  // but the counter and may come late, to this loop or to a later one.
+  // but the shares and may come late, to this loop or to a later one.
   Call call_ = nullptr;
   const void* body_ = nullptr;
-  int64_t num_pieces_ = 0;
   std::exception_ptr error_;
-  alignas(64) std::atomic<int64_t> num_untaken_{0};
+  std::vector<Share> shares_;  // a thread's own
+  alignas(64) std::atomic<uint64_t> num_loops_{0};
   alignas(64) std::atomic<int64_t> num_unfinished_{0};
 };
 

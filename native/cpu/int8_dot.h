@@ -36,7 +36,7 @@ inline Sums load_zeros(const uint8_t* p) {
 inline Sums same_zeros(int zero) { return _mm512_set1_epi32(zero); }
 template <int kBits>
 inline Sums start_sums(Sums zeros, int32_t negated_sum) {
-  return _mm512_dpwssd_epi32(_mm512_setzero_si512(), zeros, _mm512_set1_epi32(negated_sum & 0xffff));
+  return _mm512_madd_epi16(zeros, _mm512_set1_epi32(negated_sum));  // the upper half of a zero is 0
 }
 template <int kBits>
 constexpr int kPartialSteps = 1;
@@ -45,7 +45,9 @@ template <int kBits>
 inline Sums dot(Sums sums, Bytes q, const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
-  return _mm512_dpbusd_epi32(sums, q, _mm512_set1_epi32(four));
+  // The intrinsic: g++ 12 copies most of a block's sums to other registers and back at each step.
+  asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(q), "v"(_mm512_set1_epi32(four)));
+  return sums;
 }
 inline Sums end_partials(Sums, Sums partials) { return partials; }
 inline Sums no_sums() { return _mm512_setzero_si512(); }

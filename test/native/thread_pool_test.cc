@@ -34,6 +34,41 @@ void test_many_loops(Run& run, int num_threads) {
   run.check(threads_fit, "threads are numbered from 0");
 }
 
+// Of its own share a thread takes the next piece, of others' the last one that is left.
+void test_shares(Run& run, int num_threads) {
+  ThreadPool pool(num_threads);
+  constexpr int64_t kPieces = 1000;
+  std::vector<std::vector<int64_t>> taken(num_threads);
+  pool.parallel_for(kPieces, [&](int64_t piece, int thread) { taken[thread].push_back(piece); });
+  bool in_order = true;
+  const auto owner = [&](int64_t piece) {
+    int share = 0;
+    while (piece >= kPieces * (share + 1) / num_threads) share++;
+    return share;
+  };
+  for (int thread = 0; thread < num_threads; thread++) {
+    std::vector<int64_t> last(num_threads, -1);
+    for (int64_t piece : taken[thread]) {
+      int64_t& before = last[owner(piece)];
+      const bool is_own = owner(piece) == thread;
+      in_order = in_order && (before < 0 || (is_own ? piece == before + 1 : piece < before));
+      before = piece;
+    }
+  }
+  run.check(in_order, "a thread goes through its share from the front and through others' from the end");
+}
+
+// A thread that is stuck holds up the piece it has and nothing else.
+void test_stuck_thread(Run& run, int num_threads) {
+  ThreadPool pool(num_threads);
+  std::atomic<int> count{0};
+  pool.parallel_for(100, [&](int64_t piece, int) {
+    while (piece == 0 && count < 99) std::this_thread::yield();
+    count++;
+  });
+  run.check(count == 100, "others take the rest of its share");
+}
+
 // What a thread keeps for itself is never shared by two pieces at once.
 void test_thread_memory(Run& run, int num_threads) {
   ThreadPool pool(num_threads);
@@ -97,6 +132,8 @@ void test_thread_pool(Run& run, const Ops&) {
     test_many_loops(run, num_threads);
     test_thread_memory(run, num_threads);
     test_exceptions(run, num_threads);
+    test_shares(run, num_threads);
+    if (num_threads > 1) test_stuck_thread(run, num_threads);
   }
   test_sleep(run);
   test_affinity(run);
