@@ -4,7 +4,7 @@ import Tinypool from 'tinypool';
 import { Tokenizer } from 'tokenizers';
 import { ChatTemplate, type TemplateSource } from './chat-template.ts';
 import { type ChatPrompt, PromptError, type Truncation } from './prompt.ts';
-import type { TokenizerFile } from './tokenizer-file.ts';
+import { readTokenizerSync, type TokenizerFile } from './tokenizer-file.ts';
 
 export interface PromptWorkerData {
   tokenizer: TokenizerFile;
@@ -19,7 +19,7 @@ export type PromptTask =
 export type PromptResult = { tokenIds: Int32Array; text: string } | { error: string };
 
 const { source, tokenizer: file } = Tinypool.workerData as PromptWorkerData;
-const tokenizer = file.text === null ? Tokenizer.fromFile(file.path) : Tokenizer.fromString(file.text);
+const tokenizer = Tokenizer.fromString(readTokenizerSync(file));
 let template: ChatTemplate | null = null;
 
 function render(prompt: ChatPrompt): string {

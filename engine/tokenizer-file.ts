@@ -1,10 +1,10 @@
 // Where a model's tokenizer is: the detokenizers read its vocabulary, the prompt workers all of it.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JsonObject, parseJsonObject } from './json-fields.ts';
-import { withoutMerges } from './merges.ts';
+import { withJoinedMerges, withoutMerges } from './merges.ts';
 import { ModelError } from './model-error.ts';
 import { characterOfByte } from './token-bytes.ts';
 
@@ -31,6 +31,11 @@ export function findTokenizer(modelPath: string, bytesInstead: number | null): T
 
 export async function tokenizerText({ path, text }: TokenizerFile): Promise<string> {
   return text ?? (await readFile(path, 'utf8'));
+}
+
+/** What `tokenizers` makes the same of as of the file, in less time. For a thread that has nothing else to do. */
+export function readTokenizerSync({ path, text }: TokenizerFile): string {
+  return text ?? withJoinedMerges(readFileSync(path));
 }
 
 /** Without the merges, which turning tokens into text never needs. Throws ModelError when it is not JSON. */

@@ -1,5 +1,6 @@
-// Writes a model of a shape to disk, with random weights and a random tokenizer as large as its vocabulary,
-// so that loading a model can be measured without one (npx quire bench startup). Needs the build.
+// Writes a model of a shape to disk, with random weights and a random tokenizer as large as its vocabulary
+// and as heavy as Llama 3's, so that loading a model can be measured without one (npx quire bench startup).
+// Needs the build.
 //
 //   node scripts/random-model.mjs SHAPE OUT
 //
@@ -67,28 +68,39 @@ function writeWeights(path, tensors) {
   for (const { make } of tensors) writeSync(file, make());
 }
 
-/** Byte-level BPE: random pairs become tokens, and every way to put one together is a merge. */
+/** What a word is, to Llama 3. */
+const words = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+
+/** Up to eight letters, the shorter the likelier to be part of others, with a space before half of them. */
+function randomTokens(count) {
+  const random = () => randomBytes(4).readUInt32LE() / 2 ** 32;
+  const parts = [...'etaoinshrdlcumwfgypbvkjxqz'];
+  const part = () => parts[Math.floor(random() ** 4.5 * parts.length)];
+  const bytes = characterOfByte();
+  const tokens = new Set(bytes);
+  while (tokens.size < count) {
+    const word = part() + part();
+    const token = random() < 0.5 ? word : bytes[0x20] + word;
+    if (token.length > 8 || tokens.has(token)) continue;
+    tokens.add(token);
+    if (token === word) parts.push(word);
+  }
+  return tokens;
+}
+
+/**
+ * As heavy as Llama 3's where the vocabulary is as large: byte-level BPE in which each way to put a token
+ * together of two is a merge, here 2.2 a token, as pairs.
+ */
 function randomTokenizer(vocabSize) {
   const numSpecial = 256;
-  const tokens = characterOfByte();
-  const known = new Set(tokens);
-  const merges = [];
-  const draw = () => {
-    const r = randomBytes(4).readUInt32LE() / 2 ** 32;
-    return tokens[Math.floor(r * r * tokens.length)];
-  };
-  while (tokens.length < vocabSize - numSpecial) {
-    const token = draw() + draw();
-    if (token.length > 12 || known.has(token)) continue;
-    for (let i = 1; i < token.length; i++) {
-      const [left, right] = [token.slice(0, i), token.slice(i)];
-      if (known.has(left) && known.has(right)) merges.push(`${left} ${right}`);
-    }
-    known.add(token);
-    tokens.push(token);
-  }
+  const tokens = randomTokens(vocabSize - numSpecial);
+  const splits = (token) => Array.from(token, (_, i) => [token.slice(0, i), token.slice(i)]);
+  const merges = [...tokens].flatMap((token) =>
+    splits(token).filter(([left, right]) => tokens.has(left) && tokens.has(right)),
+  );
   const special = (_, i) => ({
-    id: tokens.length + i,
+    id: tokens.size + i,
     content: `<|special_${i}|>`,
     single_word: false,
     lstrip: false,
@@ -96,13 +108,27 @@ function randomTokenizer(vocabSize) {
     normalized: false,
     special: true,
   });
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true };
+  const added = Array.from({ length: numSpecial }, special);
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
+  const split = { type: 'Split', pattern: { Regex: words }, behavior: 'Isolated', invert: false };
+  const begin = { SpecialToken: { id: added[0].content, type_id: 0 } };
+  const text = (id, type_id) => ({ Sequence: { id, type_id } });
+  const template = {
+    type: 'TemplateProcessing',
+    single: [begin, text('A', 0)],
+    pair: [begin, text('A', 0), begin, text('B', 1)],
+    special_tokens: {
+      [added[0].content]: { id: added[0].content, ids: [added[0].id], tokens: [added[0].content] },
+    },
+  };
+  const vocab = Object.fromEntries(Array.from(tokens, (token, id) => [token, id]));
   return {
     version: '1.0',
-    added_tokens: Array.from({ length: numSpecial }, special),
-    pre_tokenizer: byteLevel,
-    decoder: byteLevel,
-    model: { type: 'BPE', vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
+    added_tokens: added,
+    pre_tokenizer: { type: 'Sequence', pretokenizers: [split, byteLevel] },
+    post_processor: { type: 'Sequence', processors: [byteLevel, template] },
+    decoder: { ...byteLevel, use_regex: true },
+    model: { type: 'BPE', ignore_merges: true, vocab, merges },
   };
 }
 
