@@ -53,7 +53,7 @@
       'target_name': 'kernels',
       'type': 'static_library',
       'sources': [
-        'awq_tiles.cc', 'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'cpu/roofs.cc', 'reference/ops.cc', 'reference/sampler.cc', 'integer_rounding.cc', 'large_page_mapping.cc', 'packed_cache.cc', 'thread_pool.cc', 'weight_panels.cc', 'weight_tiles.cc'
+        'awq_tiles.cc', 'coded_bf16.cc', 'cpu/cpu_backend.cc', 'cpu/cpu_features.cc', 'cpu/ops_portable.cc', 'cpu/roofs.cc', 'reference/ops.cc', 'reference/sampler.cc', 'integer_rounding.cc', 'large_page_mapping.cc', 'packed_cache.cc', 'thread_pool.cc', 'weight_panels.cc', 'weight_tiles.cc'
       ]
     },
     {

@@ -74,7 +74,11 @@ class HostMatrix {
       tensor_.groups = {scales_.data(), zeros_.data(), bench.group};
     } else {
       data_.resize(static_cast<size_t>(count) * dtype_size(tensor_.dtype));
-      bytes_ = rounded_bits_ > 0 ? count * rounded_bits_ / 8 : static_cast<int64_t>(data_.size());
+      // bf16 lies in 12 bits (coded_bf16.h).
+      const int bits = rounded_bits_ > 0               ? rounded_bits_
+                       : tensor_.dtype == DType::kBF16 ? 12
+                                                       : static_cast<int>(dtype_size(tensor_.dtype)) * 8;
+      bytes_ = count * bits / 8;
       fill_numbers(data_.data(), data_.size(), tensor_.dtype);
     }
     tensor_.data = data_.data();

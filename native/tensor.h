@@ -51,6 +51,8 @@ struct Tensor {
   const float* row_scales = nullptr;
   // A matrix of plain numbers that lies as weight_panels.h says, and not row by row.
   bool in_panels = false;
+  // The same in bf16, as coded_bf16.h says.
+  bool is_coded = false;
   explicit operator bool() const { return data != nullptr; }
 };
 

@@ -35,6 +35,9 @@ inline int64_t panel_place(const Tensor& matrix, int64_t row, int64_t col) {
 
 size_t panel_bytes(const Tensor& matrix);
 
+// One panel, into memory that is zero where rows or the last input's other half are missing.
+void pack_panel(const Tensor& matrix, int64_t panel, void* to);
+
 // `matrix` is row-major, in f32, f16 or bf16. `memory` has panel_bytes and is aligned to a cache line.
 // Whoever changes what lies where adds one to kTileForm (weight_tiles.h).
 void pack_panels(const Tensor& matrix, void* memory, ThreadPool& pool);

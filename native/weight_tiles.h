@@ -24,7 +24,7 @@ namespace quire {
 constexpr int kTileRows = 16;
 // Counts the forms that tiles have had. Whoever changes what lies where, or how numbers are rounded on their
 // way into tiles, adds one: files of packed weights (packed_cache.h) are of one form.
-constexpr uint32_t kTileForm = 1;
+constexpr uint32_t kTileForm = 2;
 // Four bytes of each row.
 constexpr int64_t kTileLine = kTileRows * 4;
 

@@ -104,6 +104,7 @@ bool is_attention(const std::string& slot) {
 int64_t weight_bytes(const Tensor& w) {
   const int64_t count = w.rows * w.cols;
   if (w.dtype == DType::kF8) return count + w.rows * static_cast<int64_t>(sizeof(float));
+  if (w.is_coded) return count * 3 / 2;
   if (!is_integer(w.dtype)) return count * static_cast<int64_t>(dtype_size(w.dtype));
   const int64_t groups = count / w.groups.group;
   const int64_t scale_bytes = is_tiled(w.dtype) ? 2 : 4;

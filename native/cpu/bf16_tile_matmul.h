@@ -33,12 +33,12 @@ inline void multiply_step(const InputRows<uint16_t>& x, int64_t token, int64_t k
   });
 }
 
-// Outputs of one panel, from row on, of kTokenTiles tiles of tokens.
+// One panel from row on, with its weights in place step by step.
 template <int kTokenTiles>
-inline void bf16_tiles(const MatmulArgs& a, const InputRows<uint16_t>& x, int64_t row, int64_t token) {
-  const int64_t cols = panel_cols(*a.weight);
-  const uint16_t* lines = static_cast<const uint16_t*>(a.weight->data) + row * cols;
-  for_constants<kTokenTiles>([](auto tile) { clear_tile<decltype(tile)::value>(); });
+inline void multiply_plain_panel(const Tensor& weight, const InputRows<uint16_t>& x, int64_t row,
+                                 int64_t token) {
+  const int64_t cols = panel_cols(weight);
+  const uint16_t* lines = static_cast<const uint16_t*>(weight.data) + row * cols;
   int64_t k = 0;
   for (; k + kDepth <= cols; k += kDepth) {
     load_tile<4>(lines + k * kPanelRows, kTileBytes);
@@ -50,6 +50,31 @@ inline void bf16_tiles(const MatmulArgs& a, const InputRows<uint16_t>& x, int64_
     std::memcpy(rest, lines + k * kPanelRows, static_cast<size_t>((cols - k) * kPanelRows) * 2);
     load_tile<4>(rest, kTileBytes);
     multiply_step<kTokenTiles>(x, token, k);
+  }
+}
+
+template <int kTokenTiles>
+inline void multiply_coded_panel(const Tensor& weight, const InputRows<uint16_t>& x, int64_t row,
+                                 int64_t token) {
+  constexpr int kBlocks = kDepth / kCodedInputs;
+  CodedReader reader(coded_panel(weight, row / kPanelRows), 4 * kBlocks);
+  for (int64_t k = 0; k < weight.cols; k += kDepth) {
+    alignas(64) uint16_t lines[kDepth * kPanelRows] = {};
+    const int64_t left = coded_blocks(weight.cols - k);
+    reader.read(left < kBlocks ? left : kBlocks, lines);
+    load_tile<4>(lines, kTileBytes);
+    multiply_step<kTokenTiles>(x, token, k);
+  }
+}
+
+// Outputs of one panel, from row on, of kTokenTiles tiles of tokens.
+template <int kTokenTiles>
+inline void bf16_tiles(const MatmulArgs& a, const InputRows<uint16_t>& x, int64_t row, int64_t token) {
+  for_constants<kTokenTiles>([](auto tile) { clear_tile<decltype(tile)::value>(); });
+  if (a.weight->is_coded) {
+    multiply_coded_panel<kTokenTiles>(*a.weight, x, row, token);
+  } else {
+    multiply_plain_panel<kTokenTiles>(*a.weight, x, row, token);
   }
   const int64_t left = a.weight->rows - row;
   for_constants<kTokenTiles>([&](auto tile) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend.h"
+#include "coded_bf16.h"
 #include "integer_rounding.h"
 #include "packed_cache.h"
 #include "rounded_activations.h"
@@ -131,6 +132,7 @@ class CpuBackend : public Backend {
   }
   void pack_rounded(const TilePacker& packer, const Tensor& part, int64_t first_row, int bits);
   Tensor place_in_rows(const Tensor& host, int bits);
+  const void* pack_coded_once(const Tensor& host);
 
   const Ops* const ops_;
   const std::shared_ptr<ThreadPool> shared_pool_;
@@ -140,9 +142,22 @@ class CpuBackend : public Backend {
   std::vector<std::pair<void*, size_t>> placed_;
 };
 
+// A list of exceptions says where to write, so one from a file is looked at first.
+const void* CpuBackend::pack_coded_once(const Tensor& host) {
+  auto [memory, is_packed] = next_packed(coded_bytes(host));
+  if (is_packed && is_sound_coded(host, memory)) return memory;
+  if (is_packed) memory = place_memory(coded_bytes(host));
+  pack_coded(host, memory, pool_);
+  return memory;
+}
+
 Tensor CpuBackend::place(const Tensor& host) {
   const bool is_matrix = host.rows > 1;
   if (is_matrix && !is_integer(host.dtype) && ops_ != &reference_ops()) {
+    if (host.dtype == DType::kBF16) {
+      const void* memory = pack_coded_once(host);
+      if (is_coded_at(memory)) return coded_at(host, memory);
+    }
     const auto [memory, is_packed] = next_packed(panel_bytes(host));
     if (!is_packed) pack_panels(host, memory, pool_);
     return panels_at(host, memory);

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cmath>
+#include <vector>
 
+#include "coded_bf16.h"
 #include "cpu/pieces.h"
 #include "cpu/round_row.h"
 #include "cpu/simd_kv.h"
@@ -30,7 +32,20 @@ inline void embed_from_panels(const EmbedArgs& a, ThreadPool& pool) {
   });
 }
 
+inline void embed_from_coded(const EmbedArgs& a, ThreadPool& pool) {
+  const int size = static_cast<int>(a.table->cols);
+  const Vec scale = broadcast(a.scale);
+  for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
+    std::vector<uint16_t> row(static_cast<size_t>(coded_blocks(size) * kCodedInputs));
+    read_coded_row(*a.table, a.token_ids[t], row.data());
+    for_each_vector(size, [&](int i, int n) {
+      store_up_to(a.out + t * size + i, mul(load_up_to<BF16>(row.data() + i, n), scale), n);
+    });
+  });
+}
+
 inline void embed(const EmbedArgs& a, ThreadPool& pool) {
+  if (a.table->is_coded) return embed_from_coded(a, pool);
   const int size = static_cast<int>(a.table->cols);
   const Vec scale = broadcast(a.scale);
   with_dtype(a.table->dtype, [&](auto tag) {

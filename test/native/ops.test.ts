@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 
 const program = fileURLToPath(new URL('../../native/build/Release/ops_test', import.meta.url));
 const groups = [
-  'matmul', 'integers', 'rounding', 'adapters', 'embed_and_gather', 'rms_norm', 'soft_cap', 'moe', 'activations', 'rope', 'attention', 'copy_blocks', 'sampler', 'philox',
+  'matmul', 'coded', 'integers', 'rounding', 'adapters', 'embed_and_gather', 'rms_norm', 'soft_cap', 'moe', 'activations', 'rope', 'attention', 'copy_blocks', 'sampler', 'philox',
   'float16', 'threads', 'canary',
 ]; // biome-ignore format: one list
 

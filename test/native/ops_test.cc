@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "attention_cases.h"
+#include "coded_cases.h"
 #include "float16.h"
 #include "matmul_cases.h"
 #include "moe_cases.h"
@@ -330,6 +331,10 @@ int main(int argc, char** argv) {
   const std::vector<std::pair<std::string, void (*)(Run&, const Ops&)>> groups = {
       {"matmul", test_matmul},
       {"matmul", test_matmul_in_bf16},
+      {"coded", test_coded_round_trip},
+      {"coded", test_coded_refusal},
+      {"coded", test_coded_matmul},
+      {"coded", test_coded_embed},
       {"adapters", test_lora_matmul},
       {"integers", test_integer_matmul},
       {"rounding", test_integer_rounding},
