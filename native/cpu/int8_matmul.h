@@ -170,7 +170,7 @@ struct Int8Matmul {
             weight.zeros == nullptr ? nullptr : weight.zeros + group};
   }
 
-  // kStrips strips at a time, then one by one.
+  // kStrips strips at a time, then half as many.
   template <int kBits, int kStrips, int kMost>
   void rows(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
     int64_t row = first_row;
@@ -181,18 +181,28 @@ struct Int8Matmul {
                                          first, last);
     }
     if constexpr (kStrips > 1) {
-      if (row < last_row) rows<kBits, 1, kMost>(row, last_row, first, last);
+      if (row < last_row) rows<kBits, kStrips / 2, kMost>(row, last_row, first, last);
     }
+  }
+
+  // A lone token needs more rows in flight to cover the latency of its chains, and still more where strips
+  // are short: in each the processor begins anew to fetch ahead.
+  static constexpr int kShortStrips = kWidth == 16 ? 8 : 4;
+  bool has_short_strips() const { return weight.tile_bytes() <= 32 * 1024; }
+
+  int64_t rows_per_piece() const {
+    return args.num_tokens == 1 && kWidth == 16 && has_short_strips() ? kShortStrips * kWidth : 64;
   }
 
   template <int kBits>
   void run(int64_t first_row, int64_t last_row, int64_t first, int64_t last) const {
     constexpr int kManyTokens = kWidth == 16 ? 6 : 2;
-    // A lone token needs more rows in flight to cover the latency of its chains.
-    if (last - first == 1) {
-      rows<kBits, 4, 1>(first_row, last_row, first, last);
-    } else {
+    if (last - first > 1) {
       rows<kBits, 2, kManyTokens>(first_row, last_row, first, last);
+    } else if (has_short_strips()) {
+      rows<kBits, kShortStrips, 1>(first_row, last_row, first, last);
+    } else {
+      rows<kBits, 4, 1>(first_row, last_row, first, last);
     }
     add_bias(args, first_row, last_row, first, last);
   }
@@ -212,9 +222,8 @@ inline RoundedRows rounded_inputs(const MatmulArgs& a, ThreadPool& pool) {
 }
 
 inline void int8_matmul(const MatmulArgs& a, ThreadPool& pool) {
-  constexpr int64_t kRowsPerPiece = 64;
   const Int8Matmul matmul = {a, WeightTiles(*a.weight), rounded_inputs(a, pool)};
-  const PieceSize size = {kRowsPerPiece, tokens_per_piece(a, 1)};
+  const PieceSize size = {matmul.rows_per_piece(), tokens_per_piece(a, 1)};
   for_each_piece(a, pool, size, [&](int64_t row, int64_t last_row, int64_t first, int64_t last) {
     if (matmul.weight.bits == 4) {
       matmul.run<4>(row, last_row, first, last);
