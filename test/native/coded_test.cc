@@ -131,6 +131,30 @@ void test_coded_refusal(Run& run, const Ops& ops) {
   run.check(std::memcmp(found.data(), expected.data(), sizeof(float) * 64) == 0, "plain panels differ");
 }
 
+// Numbers from a file that would lead a reader out of the matrix are found.
+void test_coded_soundness(Run& run, const Ops&) {
+  Bits bits(64, 200);
+  fill_gaussian(run, bits);
+  bits.values[0] = 0x7f80;  // infinity: an exception in the first panel
+  const CodedPanels coded(bits.tensor);
+  const void* memory = coded.tensor.data;
+  run.check(coded.is_whole && is_sound_coded(bits.tensor, memory), "a matrix as it was packed is not sound");
+  auto* exception = const_cast<CodedException*>(coded_panel(coded.tensor, 0).exceptions);
+  const CodedException kept = *exception;
+  const auto is_refused = [&](CodedException damaged) {
+    *exception = damaged;
+    const bool is_sound = is_sound_coded(bits.tensor, memory);
+    *exception = kept;
+    return !is_sound;
+  };
+  const auto num_blocks = static_cast<uint32_t>(coded_blocks(200));
+  run.check(is_refused({num_blocks, kept.place, kept.value}), "an exception behind its panel is sound");
+  run.check(is_refused({kept.block, kCodedElements, kept.value}), "an exception behind its block is sound");
+  auto* first_exception = reinterpret_cast<uint32_t*>(static_cast<char*>(const_cast<void*>(memory)) + 64);
+  *first_exception = 0x7fffffff;
+  run.check(!is_sound_coded(bits.tensor, memory), "exceptions behind the list are sound");
+}
+
 void test_coded_matmul(Run& run, const Ops& ops) {
   for (int rows : {1, 16, 33, 128, 300}) {
     for (int cols : {1, 7, 8, 64, 255, 257, 600}) multiply(run, ops, rows, cols);

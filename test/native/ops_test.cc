@@ -333,6 +333,7 @@ int main(int argc, char** argv) {
       {"matmul", test_matmul_in_bf16},
       {"coded", test_coded_round_trip},
       {"coded", test_coded_refusal},
+      {"coded", test_coded_soundness},
       {"coded", test_coded_matmul},
       {"coded", test_coded_embed},
       {"adapters", test_lora_matmul},

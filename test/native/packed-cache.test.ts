@@ -97,20 +97,26 @@ describe('packed weights in a file', () => {
     expect(await open('auto')).toEqual({ logits, report: isRead() });
   });
 
-  it('is read where it lies when it is as large as the pages of the system, and repaired there', async () => {
-    await cp(demo, folder, { recursive: true });
-    const overrides = { quantization: 'int8' } as const;
-    const { logits } = await open(null, overrides);
-    await open('auto', overrides);
-    expect(statSync(file).size).toBeGreaterThan(2 << 20);
-    expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
-    if (!isMapped) console.warn('SKIPPED: this system keeps the file in small pages, so it was read instead');
-    await writeFile(file, flipped(readFileSync(file), statSync(file).size >> 1));
-    const repaired = await open('auto', overrides);
-    expect(repaired.report?.text).toMatch(/is damaged \(1 of \d+ matrices\)/);
-    expect(repaired.logits).toEqual(logits);
-    expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
-  });
+  it.each([
+    ['in 8 bits', { quantization: 'int8' }],
+    ['of coded bf16', { quantization: 'none' }],
+  ] as const)(
+    'is read where it lies when it is larger than a page, and repaired there: %s',
+    async (_, overrides) => {
+      await cp(demo, folder, { recursive: true });
+      const { logits } = await open(null, overrides);
+      await open('auto', overrides);
+      expect(statSync(file).size).toBeGreaterThan(2 << 20);
+      expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
+      if (!isMapped)
+        console.warn('SKIPPED: this system keeps the file in small pages, so it was read instead');
+      await writeFile(file, flipped(readFileSync(file), statSync(file).size >> 1));
+      const repaired = await open('auto', overrides);
+      expect(repaired.report?.text).toMatch(/is damaged \(1 of \d+ matrices\)/);
+      expect(repaired.logits).toEqual(logits);
+      expect(await open('auto', overrides)).toEqual({ logits, report: isRead() });
+    },
+  );
 
   it.each([
     ['other weights', 1],
