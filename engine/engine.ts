@@ -114,6 +114,7 @@ function seedWords(seed: bigint): readonly [number, number] {
 export class Engine implements EngineApi {
   readonly description: EngineDescription;
   readonly control: EngineControl;
+  readonly died: Promise<Error>;
   readonly #startup: Startup;
   /**
    * What became of options.packedCache, for the draft model last; empty when it was not asked for, or nothing
@@ -230,7 +231,8 @@ export class Engine implements EngineApi {
       chatTemplate: prompts.chatTemplate,
       defaultSampling: model.defaultSampling,
     };
-    port.died.then(() => {
+    this.died = Promise.race([port.died, prompts.died]);
+    this.died.then(() => {
       this.#inFlight.endAll('error');
       this.control.end(new EngineEndedError('the engine has ended'));
     });
@@ -244,10 +246,6 @@ export class Engine implements EngineApi {
       await this.close();
       throw error;
     }
-  }
-
-  get died(): Promise<Error> {
-    return this.#port.died;
   }
 
   get stats(): StepStats {

@@ -1,20 +1,18 @@
 // A tokenizer.json's merges are more than half of it, hundreds of thousands of them: text that would be
 // parsed for nothing where only the vocabulary is needed, and where they are needed may have a slow form.
 
-const [quote, backslash, opens, closes, comma, space] = Buffer.from('"\\[], ');
-/** A name whose value is a list. In a string the quotes would be escaped. */
-const key = Buffer.from('"merges"');
-const beforeList = /^\s*:\s*\[/;
+import { emptied, type Replacement, replaceInsides } from './json-bytes.ts';
 
-/** What stands instead of the inside of a list, and where its `]` is. */
-interface Replacement {
-  text: string;
-  end: number;
-}
+const [quote, backslash, opens, closes, comma, space] = Buffer.from('"\\[], ');
 
 /** The JSON text with empty lists in their place. What is no JSON stays none. */
 export function withoutMerges(json: Buffer): string {
-  return replaceMerges(json, emptied);
+  return replaceInsides(json, 'merges', '[', emptied);
+}
+
+/** The JSON text with an empty object in place of the vocabulary of BPE: what is left is short. */
+export function withoutVocabulary(json: string): string {
+  return replaceInsides(Buffer.from(json), 'vocab', '{', emptied);
 }
 
 /**
@@ -22,38 +20,7 @@ export function withoutMerges(json: Buffer): string {
  * tokenizer half the time to read. As they are where that form does not say the same.
  */
 export function withJoinedMerges(json: Buffer): string {
-  return replaceMerges(json, joined);
-}
-
-/** `replace` gets where the inside of a list starts; null leaves the list. */
-function replaceMerges(json: Buffer, replace: (json: Buffer, start: number) => Replacement | null): string {
-  const parts: string[] = [];
-  let kept = 0;
-  for (let at = json.indexOf(key); at >= 0; at = json.indexOf(key, at + 1)) {
-    const after = at + key.length;
-    const match = beforeList.exec(json.toString('latin1', after, after + 32));
-    if (match === null || json[at - 1] === backslash) continue;
-    const start = after + match[0].length;
-    const replacement = replace(json, start);
-    if (replacement === null) continue;
-    parts.push(json.toString('utf8', kept, start), replacement.text);
-    kept = replacement.end;
-    at = replacement.end;
-  }
-  return parts.join('') + json.toString('utf8', kept);
-}
-
-function emptied(json: Buffer, start: number): Replacement | null {
-  let depth = 1;
-  let inString = false;
-  for (let at = start; at < json.length; at++) {
-    const byte = json[at];
-    if (byte === quote) inString = !inString;
-    else if (inString) at += byte === backslash ? 1 : 0;
-    else if (byte === opens) depth++;
-    else if (byte === closes && --depth === 0) return { text: '', end: at };
-  }
-  return null;
+  return replaceInsides(json, 'merges', '[', joined);
 }
 
 /**

@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import Tinypool from 'tinypool';
 import { readTemplate, type TemplateSource } from './chat-template.ts';
+import { EngineEndedError } from './engine-errors.ts';
 import { ModelError } from './model-error.ts';
 import { type ChatPrompt, type EncodedPrompt, PromptError, type Truncation } from './prompt.ts';
 import type { PromptResult, PromptTask, PromptWorkerData } from './prompt-worker.ts';
@@ -20,6 +21,9 @@ export interface PromptPoolOptions {
   /** A prompt that takes longer fails, and its worker with it. Default 30,000. */
   timeoutMs?: number;
 }
+
+/** Without a prompt, until the worker reads merges that none has needed: prompts then wait for about a second. */
+const idleMs = 1000;
 
 /**
  * The built worker: threads cannot run TypeScript, so under test the sources use what the build put into
@@ -37,8 +41,16 @@ export class PromptPool {
   readonly #pool: Tinypool;
   readonly #source: TemplateSource;
   readonly #timeoutMs: number;
+  readonly #path: string;
   /** One worker was tried. Rejects with ModelError in one line when the tokenizer is broken. */
   readonly ready: Promise<void>;
+  /** Resolves with the same line when merges turn out to be broken later: no prompt can be encoded then. */
+  readonly died: Promise<Error>;
+  #end: (reason: Error) => void = () => {};
+  #isOver = false;
+  #numRunning = 0;
+  #idle: NodeJS.Timeout | null = null;
+  #readsMerges = false;
 
   private constructor(
     source: TemplateSource,
@@ -53,12 +65,16 @@ export class PromptPool {
       maxThreads: threads,
       concurrentTasksPerWorker: 1,
     });
-    this.ready = this.encodeText('quire', true).then(
+    this.#path = tokenizer.path;
+    this.died = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.ready = this.#run({ type: 'try' }).then(
       () => {},
       async (error: Error) => {
         // Or it would start the next worker, to fail like this one.
         await this.close();
-        throw new ModelError(`${tokenizer.path} cannot be used: ${error.message}`);
+        throw this.#unusable(error.message);
       },
     );
     // Whoever waits for it hears of it too.
@@ -86,21 +102,48 @@ export class PromptPool {
   }
 
   async close(): Promise<void> {
+    this.#isOver = true;
+    if (this.#idle !== null) clearTimeout(this.#idle);
     await this.#pool.destroy();
   }
 
   async #run(task: PromptTask): Promise<EncodedPrompt> {
+    if (this.#isOver) throw new EngineEndedError('the engine has ended');
+    if (this.#idle !== null) clearTimeout(this.#idle);
     const abort = new AbortController();
     const timer = setTimeout(() => abort.abort(), this.#timeoutMs);
+    this.#numRunning++;
     try {
       const result: PromptResult = await this.#pool.run(task, { signal: abort.signal });
       if ('error' in result) throw new PromptError(result.error);
+      if ('brokenMerges' in result) return this.#endWith(result.brokenMerges);
       return result;
     } catch (error) {
       if (!abort.signal.aborted) throw error;
       throw new PromptError(`the prompt took longer than ${this.#timeoutMs} ms to render and tokenize`);
     } finally {
       clearTimeout(timer);
+      this.#numRunning--;
+      this.#waitUntilIdle();
     }
+  }
+
+  #waitUntilIdle(): void {
+    if (this.#numRunning > 0 || this.#readsMerges || this.#isOver) return;
+    this.#idle = setTimeout(() => {
+      this.#readsMerges = true;
+      // Broken merges are told by `died`; when there was no time, the prompt that needs them reads them.
+      this.#run({ type: 'merges' }).catch(() => {});
+    }, idleMs).unref();
+  }
+
+  #endWith(brokenMerges: string): never {
+    this.#isOver = true;
+    this.#end(this.#unusable(brokenMerges));
+    throw new EngineEndedError('the engine has ended');
+  }
+
+  #unusable(reason: string): ModelError {
+    return new ModelError(`${this.#path} cannot be used: ${reason}`);
   }
 }

@@ -1,10 +1,11 @@
 // A worker of the prompt pool: chat template and tokenizer, loaded once, then one prompt after another.
+// Merges of the tokenizer are loaded when they are needed (prompt-tokenizer.ts).
 
 import Tinypool from 'tinypool';
-import { Tokenizer } from 'tokenizers';
 import { ChatTemplate, type TemplateSource } from './chat-template.ts';
-import { type ChatPrompt, PromptError, type Truncation } from './prompt.ts';
-import { readTokenizerSync, type TokenizerFile } from './tokenizer-file.ts';
+import { type ChatPrompt, type EncodedPrompt, PromptError, type Truncation } from './prompt.ts';
+import { BrokenMergesError, PromptTokenizer } from './prompt-tokenizer.ts';
+import type { TokenizerFile } from './tokenizer-file.ts';
 
 export interface PromptWorkerData {
   tokenizer: TokenizerFile;
@@ -13,13 +14,16 @@ export interface PromptWorkerData {
 
 export type PromptTask =
   | { type: 'text'; text: string; addSpecialTokens: boolean; truncation?: Truncation }
-  | { type: 'chat'; prompt: ChatPrompt };
+  | { type: 'chat'; prompt: ChatPrompt }
+  /** Tries the tokenizer as far as it is loaded. */
+  | { type: 'try' }
+  | { type: 'merges' };
 
 /** Errors cross threads as plain data, so that the client's can be told from ours. */
-export type PromptResult = { tokenIds: Int32Array; text: string } | { error: string };
+export type PromptResult = EncodedPrompt | { error: string } | { brokenMerges: string };
 
 const { source, tokenizer: file } = Tinypool.workerData as PromptWorkerData;
-const tokenizer = Tokenizer.fromString(readTokenizerSync(file));
+const tokenizer = new PromptTokenizer(file);
 let template: ChatTemplate | null = null;
 
 function render(prompt: ChatPrompt): string {
@@ -32,26 +36,39 @@ function render(prompt: ChatPrompt): string {
   return template.render(prompt);
 }
 
-/** Nothing is cut unasked, whatever tokenizer.json says. */
-function truncateTo(truncation: Truncation | undefined): void {
-  if (truncation === undefined) tokenizer.disableTruncation();
-  else tokenizer.setTruncation(truncation.maxTokens, { direction: truncation.side });
+async function encode(task: PromptTask): Promise<EncodedPrompt> {
+  switch (task.type) {
+    case 'text':
+      return encodeText(task.text, task.addSpecialTokens, task.truncation);
+    case 'chat':
+      return encodeText(render(task.prompt), task.prompt.addSpecialTokens);
+    case 'try':
+      return encodeText(tokenizer.hasMerges ? 'quire' : '', true);
+    case 'merges':
+      tokenizer.readMerges();
+      return encodeText('quire', true);
+  }
 }
 
-export default async function encode(task: PromptTask): Promise<PromptResult> {
+async function encodeText(
+  text: string,
+  addSpecialTokens: boolean,
+  truncation?: Truncation,
+): Promise<EncodedPrompt> {
+  return { tokenIds: Int32Array.from(await tokenizer.encode(text, addSpecialTokens, truncation)), text };
+}
+
+export default async function run(task: PromptTask): Promise<PromptResult> {
   try {
-    const text = task.type === 'text' ? task.text : render(task.prompt);
-    const addSpecialTokens = task.type === 'text' ? task.addSpecialTokens : task.prompt.addSpecialTokens;
-    truncateTo(task.type === 'text' ? task.truncation : undefined);
-    const encoding = await tokenizer.encode(text, null, { addSpecialTokens });
-    const tokenIds = Int32Array.from(encoding.getIds());
+    const prompt = await encode(task);
     // Handed over, not copied: a long prompt has hundreds of kilobytes of ids.
     return Tinypool.move({
-      [Tinypool.transferableSymbol]: [tokenIds.buffer],
-      [Tinypool.valueSymbol]: { tokenIds, text },
+      [Tinypool.transferableSymbol]: [prompt.tokenIds.buffer],
+      [Tinypool.valueSymbol]: prompt,
     } as never) as unknown as PromptResult;
   } catch (error) {
     if (error instanceof PromptError) return { error: error.message };
+    if (error instanceof BrokenMergesError) return { brokenMerges: error.message };
     throw error;
   }
 }

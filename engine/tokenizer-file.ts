@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type JsonObject, parseJsonObject } from './json-fields.ts';
-import { withJoinedMerges, withoutMerges } from './merges.ts';
+import { withoutMerges } from './merges.ts';
 import { ModelError } from './model-error.ts';
 import { characterOfByte } from './token-bytes.ts';
 
@@ -33,9 +33,9 @@ export async function tokenizerText({ path, text }: TokenizerFile): Promise<stri
   return text ?? (await readFile(path, 'utf8'));
 }
 
-/** What `tokenizers` makes the same of as of the file, in less time. For a thread that has nothing else to do. */
-export function readTokenizerSync({ path, text }: TokenizerFile): string {
-  return text ?? withJoinedMerges(readFileSync(path));
+/** For a thread that has nothing else to do. */
+export function readTokenizerSync({ path, text }: TokenizerFile): Buffer {
+  return text === null ? readFileSync(path) : Buffer.from(text);
 }
 
 /** Without the merges, which turning tokens into text never needs. Throws ModelError when it is not JSON. */

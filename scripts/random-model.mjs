@@ -71,13 +71,23 @@ function writeWeights(path, tensors) {
 /** What a word is, to Llama 3. */
 const words = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
 
-/** Up to eight letters, the shorter the likelier to be part of others, with a space before half of them. */
+/** Whole in Llama 3's vocabulary, with a space before them too; so are nearly all words of a usual prompt. */
+const commonWords =
+  'a about all and are as at be but by can do for from had has have he Hello her his how I in is it its like me ' +
+  'my no not of on Once or out said she so that the The their them then there they this time to up upon was we ' +
+  'were what What when which who will with would you your';
+
+/**
+ * Common words, and up to eight letters, the shorter the likelier to be part of others, with a space before
+ * half of them.
+ */
 function randomTokens(count) {
   const random = () => randomBytes(4).readUInt32LE() / 2 ** 32;
   const parts = [...'etaoinshrdlcumwfgypbvkjxqz'];
   const part = () => parts[Math.floor(random() ** 4.5 * parts.length)];
   const bytes = characterOfByte();
-  const tokens = new Set(bytes);
+  const common = commonWords.split(' ').flatMap((word) => [word, bytes[0x20] + word]);
+  const tokens = new Set([...bytes, ...common]);
   while (tokens.size < count) {
     const word = part() + part();
     const token = random() < 0.5 ? word : bytes[0x20] + word;
