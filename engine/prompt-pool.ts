@@ -22,7 +22,7 @@ export interface PromptPoolOptions {
   timeoutMs?: number;
 }
 
-/** Without a prompt, until the worker reads merges that none has needed: prompts then wait for about a second. */
+/** Without a prompt, until the worker reads merges that none has needed; about a second for heavy ones. */
 const idleMs = 1000;
 
 /**

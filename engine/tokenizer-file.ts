@@ -7,6 +7,7 @@ import { type JsonObject, parseJsonObject } from './json-fields.ts';
 import { withoutMerges } from './merges.ts';
 import { ModelError } from './model-error.ts';
 import { characterOfByte } from './token-bytes.ts';
+import { takeVocabulary, type Vocabulary } from './vocabulary.ts';
 
 export interface TokenizerFile {
   /** Where it is, for errors too. */
@@ -38,9 +39,18 @@ export function readTokenizerSync({ path, text }: TokenizerFile): Buffer {
   return text === null ? readFileSync(path) : Buffer.from(text);
 }
 
-/** Without the merges, which turning tokens into text never needs. Throws ModelError when it is not JSON. */
-export async function readVocabulary({ path, text }: TokenizerFile): Promise<JsonObject> {
-  return parseJsonObject(text ?? withoutMerges(await readFile(path)), path);
+/**
+ * All that turning tokens into text needs, which is not the merges. `vocabulary` is null where it is in
+ * `json`. Throws ModelError when the file is not JSON.
+ */
+export async function readVocabulary({ path, text }: TokenizerFile): Promise<{
+  json: JsonObject;
+  vocabulary: Vocabulary | null;
+}> {
+  const bare = text ?? withoutMerges(await readFile(path));
+  const taken = takeVocabulary(bare);
+  if (taken === null) return { json: parseJsonObject(bare, path), vocabulary: null };
+  return { json: taken.rest, vocabulary: taken.tokens };
 }
 
 /** Ids 0-255 are bytes. Prompts never have the others; random weights answer with them, as " t256". */

@@ -89,7 +89,10 @@ const kinds: Array<[name: string, json: object]> = [
   ['bytes', tokenizerJson()],
   ['bytes, padded and cut', tokenizerJson({}, {
     truncation: { direction: 'Right', max_length: 2, strategy: 'LongestFirst', stride: 0 },
-    padding: { strategy: { Fixed: 8 }, direction: 'Left', pad_to_multiple_of: null, pad_id: 0, pad_type_id: 0, pad_token: 'a' },
+    padding: {
+      strategy: { Fixed: 8 }, direction: 'Left', pad_to_multiple_of: null, pad_id: 0, pad_type_id: 0,
+      pad_token: 'a',
+    },
   })],
   ['no unknown token', tokenizerJson(letters, metaspace)],
   ['an unknown token', tokenizerJson({ ...letters, unk_token: '<unk>' }, metaspace)],
