@@ -23,7 +23,7 @@ export interface PromptPoolOptions {
 }
 
 /** Without a prompt, until the worker reads merges that none has needed; about a second for heavy ones. */
-const idleMs = 1000;
+const idleMs = 2000;
 
 /**
  * The built worker: threads cannot run TypeScript, so under test the sources use what the build put into
