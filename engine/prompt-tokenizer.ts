@@ -11,7 +11,7 @@
 // leave one token of many: then the merges are read.
 
 import { type Encoding, Tokenizer } from 'tokenizers';
-import { isObject, parseJsonObject } from './json-fields.ts';
+import { isObject, type JsonObject, parseJsonObject } from './json-fields.ts';
 import { withJoinedMerges, withoutMerges, withoutVocabulary } from './merges.ts';
 import type { Truncation } from './prompt.ts';
 import { readTokenizerSync, type TokenizerFile } from './tokenizer-file.ts';
@@ -65,10 +65,23 @@ export class PromptTokenizer {
 
 /** Of a tokenizer.json without its merges: a word of the vocabulary is always one token. */
 function takesWholeWords(json: string, path: string): boolean {
-  const { model } = parseJsonObject(withoutVocabulary(json), path);
+  const model = modelBefore(json, '"vocab"') ?? parseJsonObject(withoutVocabulary(json), path).model;
   return (
     isObject(model) && model.type === 'BPE' && model.ignore_merges === true && (model.dropout ?? 0) === 0
   );
+}
+
+/**
+ * The model as far as it stands before `key`, which is all that is asked of it here in files that `tokenizers`
+ * wrote: no need to go through the vocabulary. Null where it does not.
+ */
+function modelBefore(json: string, key: string): JsonObject | null {
+  try {
+    const { model } = JSON.parse(`${json.slice(0, json.indexOf(key))}"": 0}}`);
+    return isObject(model) && 'ignore_merges' in model && 'dropout' in model ? model : null;
+  } catch {
+    return null;
+  }
 }
 
 /** No word has two tokens. Those of a word stand together; what a template adds belongs to none. */

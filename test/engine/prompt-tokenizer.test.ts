@@ -50,6 +50,7 @@ function tokenizerJson(model: object = {}, fields: object = {}) {
     decoder: byteLevel,
     model: {
       type: 'BPE',
+      dropout: null,
       ignore_merges: true,
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
       merges: merged.map((token) => [...token].join(' ')),
@@ -141,6 +142,14 @@ describe('a tokenizer that looks whole words up', () => {
     expect(await lazy.encode('none', false)).toHaveLength(2);
     expect(lazy.hasMerges).toBe(true);
     expect(await lazy.encode('Hello', false)).toHaveLength(1);
+  });
+
+  it('leaves them out wherever the vocabulary stands', async () => {
+    const json = tokenizerJson();
+    const model = Object.fromEntries(Object.entries(json.model).reverse());
+    const { hasMerges } = open({ ...json, model });
+    expect(hasMerges).toBe(false);
+    expect(open({ ...json, model: { ...model, dropout: 0.5 } }).hasMerges).toBe(true);
   });
 
   it('reads them for a text that is cut: one token of a word may be left', async () => {
