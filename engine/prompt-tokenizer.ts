@@ -65,19 +65,19 @@ export class PromptTokenizer {
 
 /** Of a tokenizer.json without its merges: a word of the vocabulary is always one token. */
 function takesWholeWords(json: string, path: string): boolean {
-  const model = modelBefore(json, '"vocab"') ?? parseJsonObject(withoutVocabulary(json), path).model;
+  const model = modelBeforeVocabulary(json) ?? parseJsonObject(withoutVocabulary(json), path).model;
   return (
     isObject(model) && model.type === 'BPE' && model.ignore_merges === true && (model.dropout ?? 0) === 0
   );
 }
 
 /**
- * The model as far as it stands before `key`, which is all that is asked of it here in files that `tokenizers`
- * wrote: no need to go through the vocabulary. Null where it does not.
+ * What the model has before its vocabulary, which is all that is asked of it here in files that `tokenizers`
+ * wrote: no need to go through the vocabulary. Null in other files.
  */
-function modelBefore(json: string, key: string): JsonObject | null {
+function modelBeforeVocabulary(json: string): JsonObject | null {
   try {
-    const { model } = JSON.parse(`${json.slice(0, json.indexOf(key))}"": 0}}`);
+    const { model } = JSON.parse(`${json.slice(0, json.indexOf('"vocab"'))}"": 0}}`);
     return isObject(model) && 'ignore_merges' in model && 'dropout' in model ? model : null;
   } catch {
     return null;

@@ -138,7 +138,7 @@ function randomTokenizer(vocabSize) {
     pre_tokenizer: { type: 'Sequence', pretokenizers: [split, byteLevel] },
     post_processor: { type: 'Sequence', processors: [byteLevel, template] },
     decoder: { ...byteLevel, use_regex: true },
-    model: { type: 'BPE', ignore_merges: true, vocab, merges },
+    model: { type: 'BPE', dropout: null, ignore_merges: true, vocab, merges },
   };
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cmath>
-#include <vector>
 
 #include "coded_bf16.h"
 #include "cpu/pieces.h"
@@ -11,6 +10,7 @@
 #include "cpu/simd_kv.h"
 #include "float16.h"
 #include "ops.h"
+#include "rounded_activations.h"
 #include "thread_pool.h"
 #include "weight_panels.h"
 
@@ -35,11 +35,12 @@ inline void embed_from_panels(const EmbedArgs& a, ThreadPool& pool) {
 inline void embed_from_coded(const EmbedArgs& a, ThreadPool& pool) {
   const int size = static_cast<int>(a.table->cols);
   const Vec scale = broadcast(a.scale);
+  auto* rows = reinterpret_cast<uint16_t*>(pool.workspace(bf16_bytes(a.num_tokens, size)));
   for_each_row(pool, a.num_tokens, size, [&](int64_t t) {
-    std::vector<uint16_t> row(static_cast<size_t>(coded_blocks(size) * kCodedInputs));
-    read_coded_row(*a.table, a.token_ids[t], row.data());
+    uint16_t* row = rows + t * bf16_stride(size);
+    read_coded_row(*a.table, a.token_ids[t], row);
     for_each_vector(size, [&](int i, int n) {
-      store_up_to(a.out + t * size + i, mul(load_up_to<BF16>(row.data() + i, n), scale), n);
+      store_up_to(a.out + t * size + i, mul(load_up_to<BF16>(row + i, n), scale), n);
     });
   });
 }
