@@ -7,7 +7,18 @@ const [quote, backslash, opens, closes, comma, space] = Buffer.from('"\\[], ');
 
 /** The JSON text with empty lists in their place. What is no JSON stays none. */
 export function withoutMerges(json: Buffer): string {
-  return replaceInsides(json, 'merges', '[', emptied);
+  return cutMerges(json).rest;
+}
+
+/** `merges` is what stood inside each of the lists, part of `json`. */
+export function cutMerges(json: Buffer): { rest: string; merges: Buffer[] } {
+  const merges: Buffer[] = [];
+  const rest = replaceInsides(json, 'merges', '[', (_, start) => {
+    const cut = emptied(json, start);
+    if (cut !== null) merges.push(json.subarray(start, cut.end));
+    return cut;
+  });
+  return { rest, merges };
 }
 
 /** The JSON text with an empty object in place of the vocabulary of BPE: what is left is short. */

@@ -8,68 +8,112 @@
 // pre-tokenizer, added tokens and post-processor, and none of them sees the merges.
 //
 // Not so with dropout, which takes no words from the vocabulary and is random, and with truncation, which may
-// leave one token of many: then the merges are read.
+// leave one token of many: then the merges are read. Other words do with what they can use of them
+// (word-merges.ts), so that a server that has just started answers soon, until doing so has cost as much as
+// reading all.
 
 import { type Encoding, Tokenizer } from 'tokenizers';
 import { isObject, type JsonObject, parseJsonObject } from './json-fields.ts';
-import { withJoinedMerges, withoutMerges, withoutVocabulary } from './merges.ts';
+import { cutMerges, withJoinedMerges, withoutVocabulary } from './merges.ts';
 import type { Truncation } from './prompt.ts';
 import { readTokenizerSync, type TokenizerFile } from './tokenizer-file.ts';
+import { canMergeWords, mergeWords } from './word-merges.ts';
 
 /** The merges are not what `tokenizers` can use. No other prompt can be encoded any more. */
 export class BrokenMergesError extends Error {
   override name = 'BrokenMergesError';
 }
 
+interface Unread {
+  json: Buffer;
+  /** Part of it, for the words of a text. Null where nothing less than all will do. */
+  merges: Buffer | null;
+  /** Texts whose words may still be merged so. */
+  textsLeft: number;
+}
+
+const maxTexts = 16;
+
+/** A word's first token in an encoding, and the one behind its last. */
+type Span = [start: number, end: number];
+
 export class PromptTokenizer {
   /** Until the merges are read. */
-  #json: Buffer | null;
+  #unread: Unread | null = null;
   #tokenizer: Tokenizer;
 
   /** Throws what `tokenizers` has against the file, as far as it is read. */
   constructor(file: TokenizerFile) {
     const json = readTokenizerSync(file);
-    const bare = withoutMerges(json);
-    const isLazy = takesWholeWords(bare, file.path);
-    this.#json = isLazy ? json : null;
-    this.#tokenizer = Tokenizer.fromString(isLazy ? bare : withJoinedMerges(json));
+    const { rest, merges } = cutMerges(json);
+    const model = modelBeforeVocabulary(rest) ?? parseJsonObject(withoutVocabulary(rest), file.path).model;
+    const isLazy = isObject(model) && takesWholeWords(model);
+    if (isLazy) {
+      const one = merges.length === 1 && canMergeWords(model) ? merges[0] : null;
+      this.#unread = { json, merges: one, textsLeft: maxTexts };
+    }
+    this.#tokenizer = Tokenizer.fromString(isLazy ? rest : withJoinedMerges(json));
   }
 
   /** Takes about a second for a tokenizer as heavy as Llama 3's. Throws BrokenMergesError. */
   readMerges(): void {
-    if (this.#json === null) return;
+    if (this.#unread === null) return;
     try {
-      this.#tokenizer = Tokenizer.fromString(withJoinedMerges(this.#json));
+      this.#tokenizer = Tokenizer.fromString(withJoinedMerges(this.#unread.json));
     } catch (error) {
       throw new BrokenMergesError((error as Error).message);
     }
-    this.#json = null;
+    this.#unread = null;
   }
 
   get hasMerges(): boolean {
-    return this.#json === null;
+    return this.#unread === null;
   }
 
   /** Throws BrokenMergesError when they are needed. */
   async encode(text: string, addSpecialTokens: boolean, truncation?: Truncation): Promise<number[]> {
     if (truncation !== undefined) this.readMerges();
-    // Nothing is cut unasked, whatever tokenizer.json says.
+    // Nothing is cut or padded unasked, whatever tokenizer.json says.
+    this.#tokenizer.disablePadding();
     if (truncation === undefined) this.#tokenizer.disableTruncation();
     else this.#tokenizer.setTruncation(truncation.maxTokens, { direction: truncation.side });
     const encoding = await this.#tokenizer.encode(text, null, { addSpecialTokens });
-    if (this.hasMerges || hasWholeWords(encoding)) return encoding.getIds();
+    if (this.#unread === null) return encoding.getIds();
+    const ids = await this.#merged(encoding, this.#unread);
+    if (ids !== null) return ids;
     this.readMerges();
     return this.encode(text, addSpecialTokens);
   }
+
+  /** Of an encoding without merges. Null when all of them are needed. */
+  async #merged(encoding: Encoding, unread: Unread): Promise<number[] | null> {
+    const spans = dividedWords(encoding.getWordIds());
+    const ids = encoding.getIds();
+    if (spans.length === 0) return ids;
+    if (unread.merges === null || unread.textsLeft-- === 0) return null;
+    const tokens = encoding.getTokens();
+    const pieces = spans.map(([start, end]) => tokens.slice(start, end));
+    const words = await mergeWords(pieces, unread.merges, (token) => this.#tokenizer.tokenToId(token));
+    if (words === null) return null;
+    const ends = [0, ...spans.map(([, end]) => end)];
+    const parts = spans.map(([start], i) => [...ids.slice(ends[i], start), ...words[i]]);
+    return [...parts.flat(), ...ids.slice(ends[spans.length])];
+  }
 }
 
-/** Of a tokenizer.json without its merges: a word of the vocabulary is always one token. */
-function takesWholeWords(json: string, path: string): boolean {
-  const model = modelBeforeVocabulary(json) ?? parseJsonObject(withoutVocabulary(json), path).model;
-  return (
-    isObject(model) && model.type === 'BPE' && model.ignore_merges === true && (model.dropout ?? 0) === 0
-  );
+/** A word of the vocabulary is always one token. */
+function takesWholeWords(model: JsonObject): boolean {
+  return model.type === 'BPE' && model.ignore_merges === true && (model.dropout ?? 0) === 0;
 }
+
+const askedFields = [
+  'dropout',
+  'unk_token',
+  'continuing_subword_prefix',
+  'end_of_word_suffix',
+  'byte_fallback',
+  'ignore_merges',
+];
 
 /**
  * What the model has before its vocabulary, which is all that is asked of it here in files that `tokenizers`
@@ -78,14 +122,18 @@ function takesWholeWords(json: string, path: string): boolean {
 function modelBeforeVocabulary(json: string): JsonObject | null {
   try {
     const { model } = JSON.parse(`${json.slice(0, json.indexOf('"vocab"'))}"": 0}}`);
-    return isObject(model) && 'ignore_merges' in model && 'dropout' in model ? model : null;
+    return isObject(model) && askedFields.every((field) => field in model) ? model : null;
   } catch {
     return null;
   }
 }
 
-/** No word has two tokens. Those of a word stand together; what a template adds belongs to none. */
-function hasWholeWords(encoding: Encoding): boolean {
-  const words = encoding.getWordIds();
-  return words.every((word, i) => word == null || word !== words[i - 1]);
+/** Words of two tokens or more. Those of a word stand together; what a template adds belongs to none. */
+function dividedWords(words: Array<number | null | undefined>): Span[] {
+  const spans: Span[] = [];
+  for (let start = 0, end = 1; start < words.length; start = end++) {
+    while (words[end] != null && words[end] === words[start]) end++;
+    if (end - start > 1) spans.push([start, end]);
+  }
+  return spans;
 }

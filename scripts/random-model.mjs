@@ -138,7 +138,18 @@ function randomTokenizer(vocabSize) {
     pre_tokenizer: { type: 'Sequence', pretokenizers: [split, byteLevel] },
     post_processor: { type: 'Sequence', processors: [byteLevel, template] },
     decoder: { ...byteLevel, use_regex: true },
-    model: { type: 'BPE', dropout: null, ignore_merges: true, vocab, merges },
+    model: {
+      type: 'BPE',
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: true,
+      vocab,
+      merges,
+    },
   };
 }
 

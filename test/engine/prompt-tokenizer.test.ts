@@ -62,6 +62,14 @@ function tokenizerJson(model: object = {}, fields: object = {}) {
 
 const open = (json: object) => new PromptTokenizer({ path: 'made here', text: JSON.stringify(json) });
 
+/** All of it, read at once. Like transformers' tokenizer(text), it neither cuts nor pads. */
+function wholeTokenizer(json: string): Tokenizer {
+  const whole = Tokenizer.fromString(json);
+  whole.disableTruncation();
+  whole.disablePadding();
+  return whole;
+}
+
 async function wholeIds(whole: Tokenizer, text: string, addSpecialTokens: boolean): Promise<number[]> {
   return (await whole.encode(text, null, { addSpecialTokens })).getIds();
 }
@@ -86,62 +94,78 @@ const metaspace = {
   pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always', split: true },
   post_processor: null,
 };
-const kinds: Array<[name: string, json: object]> = [
-  ['bytes', tokenizerJson()],
+type TokenizerJson = ReturnType<typeof tokenizerJson>;
+const kinds: Array<[name: string, json: TokenizerJson, mergesWordsAlone?: boolean]> = [
+  ['bytes', tokenizerJson(), true],
   ['bytes, padded and cut', tokenizerJson({}, {
     truncation: { direction: 'Right', max_length: 2, strategy: 'LongestFirst', stride: 0 },
     padding: {
       strategy: { Fixed: 8 }, direction: 'Left', pad_to_multiple_of: null, pad_id: 0, pad_type_id: 0,
       pad_token: 'a',
     },
-  })],
-  ['no unknown token', tokenizerJson(letters, metaspace)],
+  }), true],
+  ['no unknown token', tokenizerJson(letters, metaspace), true],
   ['an unknown token', tokenizerJson({ ...letters, unk_token: '<unk>' }, metaspace)],
   ['fused unknown tokens', tokenizerJson({ ...letters, unk_token: '<unk>', fuse_unk: true }, metaspace)],
   ['bytes for what is unknown', tokenizerJson({ ...letters, unk_token: '<unk>', byte_fallback: true }, metaspace)],
   ['a prefix and a suffix', tokenizerJson({
-    vocab: { '<unk>': 0, a: 1, 'a</w>': 2, '##b': 3, '##b</w>': 4, 'ab</w>': 5, ab: 6 },
-    merges: ['a ##b</w>'],
+    vocab: { '<unk>': 0, '▁': 1, '##a': 2, '##b': 3, '##a</w>': 4, '##b</w>': 5, '▁a': 6, '##ab</w>': 7, '▁a</w>': 8 },
+    merges: ['▁ ##a', '##a ##b</w>', '▁ ##a</w>'],
     unk_token: '<unk>', continuing_subword_prefix: '##', end_of_word_suffix: '</w>',
   }, metaspace)],
 ]; // biome-ignore format: one kind a row
 
 describe('a tokenizer that looks whole words up', () => {
-  it.each(kinds)('gives the same tokens without its merges: %s', async (_, json) => {
-    const whole = Tokenizer.fromString(JSON.stringify(json));
-    whole.disableTruncation();
-    const texts = fc.oneof(
-      fc.array(piece, { maxLength: 12 }),
-      fc.array(fc.oneof({ weight: 9, arbitrary: piece }, { weight: 1, arbitrary: broken }), {
-        maxLength: 12,
-      }),
-      fc.array(fc.constantFrom('a', 'b', ' ', 'é', 'z', 'bab'), { maxLength: 5 }),
-    );
-    let numWithout = 0;
-    let numWith = 0;
-    await fc.assert(
-      fc.asyncProperty(texts, fc.boolean(), async (parts, addSpecialTokens) => {
-        const text = parts.join('');
-        const lazy = open(json);
-        expect(await lazy.encode(text, addSpecialTokens)).toEqual(
-          await wholeIds(whole, text, addSpecialTokens),
-        );
-        if (lazy.hasMerges) numWith++;
-        else numWithout++;
-      }),
-      { seed: 11, numRuns: 300 },
-    );
-    // Both ways were taken.
-    expect(Math.min(numWith, numWithout)).toBeGreaterThan(20);
-  });
+  it.each(kinds)(
+    'gives the same tokens without its merges: %s',
+    async (_, json, mergesWordsAlone = false) => {
+      const whole = wholeTokenizer(JSON.stringify(json));
+      const texts = fc.oneof(
+        fc.array(piece, { maxLength: 12 }),
+        fc.array(fc.oneof({ weight: 9, arbitrary: piece }, { weight: 1, arbitrary: broken }), {
+          maxLength: 12,
+        }),
+        fc.array(fc.constantFrom('a', 'b', ' ', 'é', 'z', 'bab'), { maxLength: 5 }),
+      );
+      const withoutMerges = wholeTokenizer(JSON.stringify({ ...json, model: { ...json.model, merges: [] } }));
+      let numMerged = 0;
+      let numRead = 0;
+      await fc.assert(
+        fc.asyncProperty(texts, fc.boolean(), async (parts, addSpecialTokens) => {
+          const text = parts.join('');
+          const ids = await wholeIds(whole, text, addSpecialTokens);
+          const lazy = open(json);
+          expect(await lazy.encode(text, addSpecialTokens)).toEqual(ids);
+          if (lazy.hasMerges) numRead++;
+          lazy.readMerges();
+          expect(await lazy.encode(text, addSpecialTokens)).toEqual(ids);
+          const pieces = await wholeIds(withoutMerges, text, addSpecialTokens);
+          if (pieces.length > ids.length) numMerged++;
+        }),
+        { seed: 11, numRuns: 300 },
+      );
+      expect(numMerged).toBeGreaterThan(20);
+      expect(300 - numMerged).toBeGreaterThan(20);
+      if (mergesWordsAlone) expect(numRead).toBe(0);
+      else expect(numRead).toBeGreaterThan(20);
+    },
+  );
 
-  it('reads them for the first word that is not whole, and keeps them', async () => {
+  it('reads them after sixteen texts with a word that is not whole, and keeps them', async () => {
     const lazy = open(tokenizerJson());
     await lazy.encode('<|begin|>user\n\nHello time<|end|>', true);
+    for (let i = 0; i < 16; i++) expect(await lazy.encode('none', false)).toHaveLength(2);
     expect(lazy.hasMerges).toBe(false);
+    expect(await lazy.encode('Hello', false)).toHaveLength(1);
     expect(await lazy.encode('none', false)).toHaveLength(2);
     expect(lazy.hasMerges).toBe(true);
     expect(await lazy.encode('Hello', false)).toHaveLength(1);
+  });
+
+  it('reads them for the first text with many pieces', async () => {
+    const lazy = open(tokenizerJson());
+    expect(await lazy.encode('none'.repeat(300), false)).toHaveLength(600);
+    expect(lazy.hasMerges).toBe(true);
   });
 
   it('leaves them out wherever the vocabulary stands', async () => {
@@ -165,6 +189,7 @@ describe('a tokenizer that looks whole words up', () => {
   ])('throws when a prompt needs %s', async (_, merges, expected) => {
     const lazy = open(tokenizerJson({ merges }));
     expect(await lazy.encode('Hello time', false)).toHaveLength(2);
+    for (let i = 0; i < 16; i++) await lazy.encode('none', false).catch(() => {});
     const failed = lazy.encode('none', false);
     await expect(failed).rejects.toThrow(BrokenMergesError);
     await expect(failed).rejects.toThrow(expected);
@@ -180,8 +205,7 @@ it.each([
 ])('reads merges at once with %s', async (_, text) => {
   const tokenizer = new PromptTokenizer({ path: 'made here', text });
   expect(tokenizer.hasMerges).toBe(true);
-  const whole = Tokenizer.fromString(text);
-  whole.disableTruncation();
+  const whole = wholeTokenizer(text);
   if (text !== demo) return;
   await fc.assert(
     fc.asyncProperty(fc.array(fc.oneof(piece, broken)), async (parts) => {
@@ -229,7 +253,9 @@ describe('the prompt pool', () => {
 
   it('ends with one line when a prompt needs merges that are broken', async () => {
     const prompts = await start({ merges: ['x y'] });
-    await prompts.encodeText('Hello', true);
+    for (let i = 0; i < 16; i++) {
+      expect((await prompts.encodeText('none', true)).tokenIds).toHaveLength(5);
+    }
     await expect(prompts.encodeText('none', true)).rejects.toThrow(EngineEndedError);
     expect((await prompts.died).message).toMatch(
       /^\S+tokenizer\.json cannot be used: .*out of vocabulary.*$/,
