@@ -13,7 +13,7 @@ const [quote, backslash, opens, closes, comma, space] = Buffer.from('"\\[], ');
 /** All words together; for more, going through all merges takes longer than it saves. */
 const maxPieces = 1000;
 const numHashes = 1 << 20;
-/** Between words, so that no merge is found across two. No byte and no character of a vocabulary spells it. */
+/** Between words. A merge that were found across two would find no such neighbours. */
 const between = '\0';
 
 /**
