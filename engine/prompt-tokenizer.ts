@@ -9,8 +9,8 @@
 //
 // Not so with dropout, which takes no words from the vocabulary and is random, and with truncation, which may
 // leave one token of many: then the merges are read. Other words do with what they can use of them
-// (word-merges.ts), so that a server that has just started answers soon, until doing so has cost as much as
-// reading all.
+// (word-merges.ts), so that a server that has just started answers soon. In a crowd of such texts the last
+// would wait for what all the others take: for the fifth, all merges are read.
 
 import { type Encoding, Tokenizer } from 'tokenizers';
 import { isObject, type JsonObject, parseJsonObject } from './json-fields.ts';
@@ -32,7 +32,7 @@ interface Unread {
   textsLeft: number;
 }
 
-const maxTexts = 16;
+const maxTexts = 4;
 
 /** A word's first token in an encoding, and the one behind its last. */
 type Span = [start: number, end: number];

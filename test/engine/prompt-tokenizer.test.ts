@@ -151,10 +151,10 @@ describe('a tokenizer that looks whole words up', () => {
     },
   );
 
-  it('reads them after sixteen texts with a word that is not whole, and keeps them', async () => {
+  it('reads them for the fifth text with a word that is not whole, and keeps them', async () => {
     const lazy = open(tokenizerJson());
     await lazy.encode('<|begin|>user\n\nHello time<|end|>', true);
-    for (let i = 0; i < 16; i++) expect(await lazy.encode('none', false)).toHaveLength(2);
+    for (let i = 0; i < 4; i++) expect(await lazy.encode('none', false)).toHaveLength(2);
     expect(lazy.hasMerges).toBe(false);
     expect(await lazy.encode('Hello', false)).toHaveLength(1);
     expect(await lazy.encode('none', false)).toHaveLength(2);
@@ -189,7 +189,7 @@ describe('a tokenizer that looks whole words up', () => {
   ])('throws when a prompt needs %s', async (_, merges, expected) => {
     const lazy = open(tokenizerJson({ merges }));
     expect(await lazy.encode('Hello time', false)).toHaveLength(2);
-    for (let i = 0; i < 16; i++) await lazy.encode('none', false).catch(() => {});
+    for (let i = 0; i < 4; i++) await lazy.encode('none', false).catch(() => {});
     const failed = lazy.encode('none', false);
     await expect(failed).rejects.toThrow(BrokenMergesError);
     await expect(failed).rejects.toThrow(expected);
@@ -253,7 +253,7 @@ describe('the prompt pool', () => {
 
   it('ends with one line when a prompt needs merges that are broken', async () => {
     const prompts = await start({ merges: ['x y'] });
-    for (let i = 0; i < 16; i++) {
+    for (let i = 0; i < 4; i++) {
       expect((await prompts.encodeText('none', true)).tokenIds).toHaveLength(5);
     }
     await expect(prompts.encodeText('none', true)).rejects.toThrow(EngineEndedError);
