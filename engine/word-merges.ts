@@ -42,7 +42,7 @@ export async function mergeWords(
   if (words.reduce((sum, pieces) => sum + pieces.length, 0) > maxPieces) return null;
   const texts = words.map((pieces) => pieces.join(''));
   try {
-    const used = mergesWithin(words, merges);
+    const used = mergesWithin(texts.join(between), itemsOf(merges, hashesOfParts(words)));
     const tokens = new Set([...words.flat(), ...used.flatMap((pair) => [...pair, pair.join('')])]);
     const vocab = Object.fromEntries([...tokens].map((token) => [token, idOf(token)]));
     const model = { type: 'BPE', vocab, merges: used };
@@ -53,11 +53,10 @@ export async function mergeWords(
   }
 }
 
-/** Those that make a part of a word. Throws for what is no JSON, or no pairs. */
-function mergesWithin(words: string[][], merges: Buffer): Array<[string, string]> {
-  const text = words.map((pieces) => pieces.join('')).join(between);
+/** Those that make a part of the text. Throws for what is no JSON, or no pairs. */
+function mergesWithin(text: string, items: string[]): Array<[string, string]> {
   const used: Array<[string, string]> = [];
-  for (const item of itemsOf(merges, hashesOfParts(words))) {
+  for (const item of items) {
     const merge: unknown = JSON.parse(item);
     const [left, right, ...others] = typeof merge === 'string' ? merge.split(' ') : (merge as unknown[]);
     if (typeof left !== 'string' || typeof right !== 'string' || others.length > 0) throw new TypeError();
